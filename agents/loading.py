@@ -1,0 +1,110 @@
+"""Loading a causal language model and its tokenizer from a folder or a hub id."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..verifiers import ModelError, UsageError
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "auto": "auto",
+}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device to use; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UsageError: The name is not a device, or the device is not on this machine.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device '{device}' cannot be used here ({reason}); give 'auto', 'cpu' or 'cuda:0'"
+        ) from error
+    return chosen
+
+
+def resolve_dtype(dtype: str) -> Any:
+    """Return the torch dtype of a name.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got '{dtype}'")
+    return DTYPES[dtype]
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> tuple[Any, Any]:
+    """Load a model and its tokenizer the usual `from_pretrained` way.
+
+    Args:
+        path: A folder, or a hub id such as `Qwen/Qwen3-0.6B`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
+        dtype: Of the weights: a key of `DTYPES`; `auto` is what the checkpoint says.
+        trust_remote_code: Whether code that comes with the checkpoint may run.
+
+    Returns:
+        The model, on the device and in evaluation mode, and the tokenizer.
+
+    Raises:
+        UsageError: The folder does not exist, or device or dtype is unknown.
+        ModelError: It is no causal language model, or has no tokenizer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    place, kind = resolve_device(device), resolve_dtype(dtype)
+    folder = Path(path)
+    looks_local = str(path).startswith((".", "/", "~")) or folder.exists()
+    if looks_local and not (folder / "config.json").is_file():
+        found = "which has no config.json" if folder.is_dir() else "which does not exist"
+        raise UsageError(
+            f"expected a model folder or a hub id, got '{path}', {found}; a model is saved with "
+            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
+        )
+    tokenizer = _load_tokenizer(path, trust_remote_code)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=kind, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        raise ModelError(
+            f"'{path}' could not be loaded as a causal language model: {error}"
+        ) from error
+    return model.to(place).eval(), tokenizer
+
+
+def _load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        usable = bool(tokenizer("1 + 1")["input_ids"])
+    except Exception as error:
+        raise _no_tokenizer(path, str(error).splitlines()[0]) from error
+    if not usable:
+        raise _no_tokenizer(path, "what loads turns every text into nothing")
+    return tokenizer
+
+
+def _no_tokenizer(path: str | Path, reason: str) -> ModelError:
+    return ModelError(
+        f"'{path}' has no usable tokenizer ({reason}); save one into the same folder with "
+        "tokenizer.save_pretrained(folder)"
+    )

@@ -1,0 +1,220 @@
+"""How long a training step takes: a bare loop, TRL's RLOO and GRPO trainers, and ours.
+
+Same tiny model, same prompts in the same order, 256 episodes a step (32 groups of 8), CPU, float32.
+Each system runs in a warm process of its own; blocks of a few steps go round the systems, so that
+one runs at a time and all share whatever the machine does. The first step of a block is not
+counted: it pays for caches that the other systems emptied.
+
+    python benchmarks/step_vs_trl.py --out steps.json
+
+`--tune` compares settings of TRL instead, which is how those used here were chosen.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np
+import report
+import systems
+import torch
+from stopwatch import PARTS
+from systems import Job
+from trl_trainers import Knobs, Shape
+from workers import Step, Worker
+from workloads import FIXED, RAGGED, Workload, writer
+
+Runner = Callable[..., None]
+Results = dict[str, list[list[Step]]]
+"""Per system its blocks of steps."""
+
+CHOSEN = {FIXED.name: Knobs(), RAGGED.name: Knobs()}
+"""The settings of TRL that `--tune` found fastest."""
+
+VARIANTS: dict[str, Knobs] = {
+    "one backward pass": Knobs(),
+    "2 backward passes": Knobs(accumulation=2),
+    "4 backward passes": Knobs(accumulation=4),
+    "8 backward passes": Knobs(accumulation=8),
+    "continuous batching": Knobs(continuous_batching=True),
+    "static cache": Knobs(more={"cache_implementation": "static"}),
+    "AdamW not fused": Knobs(more={"optim": "adamw_torch"}),
+    "gradient checkpointing": Knobs(more={"gradient_checkpointing": True}),
+    "bfloat16 (TRL's default)": Knobs(more={"bf16": True}),
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    facts = report.circumstances(options.threads)
+    print(report.described(facts), flush=True)
+    cache = Path(tempfile.gettempdir()) / "rlvr-benchmarks"
+    model = writer(cache, steps=options.teach)
+    result: dict[str, Any] = {"circumstances": facts, "workloads": {}}
+    for workload, rounds, steps in (
+        (FIXED, options.rounds, options.steps),
+        (RAGGED, max(1, options.rounds // 2), max(2, options.steps // 2)),
+    ):
+        if options.workload in workload.name:
+            chosen = _variants(options.kind) if options.tune else _systems(CHOSEN[workload.name])
+            with tempfile.TemporaryDirectory() as folder:
+                found = measure(workload, chosen, str(model), Path(folder), options, rounds, steps)
+            print("\n" + describe(workload, found), flush=True)
+            result["workloads"][workload.name] = as_json(found)
+    if options.out:
+        report.save(options.out, result)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=12, help="blocks per system (half: ragged)")
+    parser.add_argument("--steps", type=int, default=6, help="steps per block (half: ragged)")
+    parser.add_argument("--teach", type=int, default=250, help="supervised steps of the model")
+    parser.add_argument("--workload", default="", help="part of a workload's name; all if empty")
+    parser.add_argument("--tune", action="store_true", help="compare settings of TRL")
+    parser.add_argument("--kind", default="grpo", choices=["rloo", "grpo"], help="for --tune")
+    parser.add_argument("--out", default="", help="file for the figures as JSON")
+    return parser.parse_args()
+
+
+def _systems(knobs: Knobs) -> dict[str, tuple[Runner, Knobs | None]]:
+    return {
+        "bare loop": (systems.run_bare, None),
+        "TRL RLOO": (systems.run_trl_rloo, knobs),
+        "TRL GRPO": (systems.run_trl_grpo, knobs),
+        "ours rloo": (systems.run_ours_rloo, None),
+        "ours grpo": (systems.run_ours_grpo, None),
+    }
+
+
+def _variants(kind: str) -> dict[str, tuple[Runner, Knobs | None]]:
+    return {name: (partial(systems.run_trl, kind=kind), knobs) for name, knobs in VARIANTS.items()}
+
+
+def measure(
+    workload: Workload,
+    chosen: Mapping[str, tuple[Runner, Knobs | None]],
+    model: str,
+    folder: Path,
+    options: argparse.Namespace,
+    rounds: int,
+    steps: int,
+) -> Results:
+    """Run blocks of steps of every system in turn; the order alternates between rounds."""
+    shape = Shape(max_tokens=workload.max_tokens)
+    job = Job(workload=workload, model=model, scratch="", shape=shape)
+    workers = []
+    for name, (runner, knobs) in chosen.items():
+        own = replace(job, scratch=systems.scratch(folder, name.replace(" ", "-")), knobs=knobs)
+        workers.append(Worker(name, options.threads, runner, own))
+    found: Results = defaultdict(list)
+    try:
+        workers = [worker for worker in workers if _starts(worker)]
+        for number in range(rounds):
+            for worker in workers if number % 2 == 0 else workers[::-1]:
+                found[worker.name].append(worker.steps(steps + 1)[1:])
+    finally:
+        for worker in workers:
+            worker.close()
+    return found
+
+
+def _starts(worker: Worker) -> bool:
+    """Warm a worker up; says so where a system cannot run at all."""
+    try:
+        worker.wait_ready()
+        worker.steps(2)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        print(f"{worker.name}: left out, it does not run here: {reason}", flush=True)
+        worker.close()
+        return False
+    return True
+
+
+def describe(workload: Workload, found: Results) -> str:
+    """Return the tables: times and split, ratios of pairs, lengths."""
+    lines = [
+        f"### {workload.name}",
+        "",
+        "Milliseconds per step: median (quartiles); medians of the parts",
+        "",
+    ]
+    lines += [
+        report.table(["system", "step", *PARTS], [_times(n, b) for n, b in found.items()]),
+        "",
+    ]
+    ratios = [_ratios(name, found) for name in found]
+    lines += ["Row over column, median (quartiles) of the rounds' ratios", ""]
+    lines += [
+        report.table(["", *found], ratios),
+        "",
+        "Completion lengths in characters, all steps",
+        "",
+    ]
+    head = ["system", "episodes", "mean", "5 %", "median", "95 %", "most", "over 150", "reward"]
+    return "\n".join([*lines, report.table(head, [_lengths(n, b) for n, b in found.items()])])
+
+
+def _all(blocks: Sequence[Sequence[Step]]) -> list[Step]:
+    return [step for block in blocks for step in block]
+
+
+def _times(name: str, blocks: Sequence[Sequence[Step]]) -> list[str]:
+    steps = _all(blocks)
+    parts = [np.median([step.parts[part] for step in steps]) for part in PARTS]
+    whole = report.spread([1000 * step.seconds for step in steps], 0)
+    return [name, whole, *(f"{1000 * seconds:.1f}" for seconds in parts)]
+
+
+def _ratios(name: str, found: Results) -> list[str]:
+    """Compare the medians of blocks of the same round."""
+    medians = {n: [np.median([s.seconds for s in block]) for block in b] for n, b in found.items()}
+    pairs = [
+        [float(mine / theirs) for mine, theirs in zip(medians[name], medians[other], strict=True)]
+        for other in found
+    ]
+    return [name, *(report.spread(pair) for pair in pairs)]
+
+
+def _lengths(name: str, blocks: Sequence[Sequence[Step]]) -> list[str]:
+    lengths = np.array([n for step in _all(blocks) for n in step.lengths])
+    rewards = [r for step in _all(blocks) for r in step.rewards]
+    marks = np.percentile(lengths, [5, 50, 95])
+    return [
+        name,
+        str(len(lengths)),
+        f"{lengths.mean():.2f}",
+        *(f"{mark:.0f}" for mark in marks),
+        str(lengths.max()),
+        f"{100 * (lengths > 150).mean():.1f} %",
+        f"{np.mean(rewards):.3f}",
+    ]
+
+
+def as_json(found: Results) -> dict[str, Any]:
+    """Return every step's parts, and the histogram of lengths."""
+    return {
+        name: {
+            "blocks": [[dict(step.parts) for step in block] for block in blocks],
+            "lengths": np.bincount([n for s in _all(blocks) for n in s.lengths]).tolist(),
+        }
+        for name, blocks in found.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

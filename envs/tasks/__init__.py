@@ -1,0 +1,35 @@
+"""The environments that come with the package: one file each, one line each in `TABLE`."""
+
+TABLE: dict[str, tuple[str, str, str]] = {
+    "rlvr/Arithmetic-v0": (
+        "rlvr.envs.tasks.arithmetic:Arithmetic",
+        "math",
+        "sums, differences and products of whole numbers",
+    ),
+    "rlvr/Countdown-v0": (
+        "rlvr.envs.tasks.countdown:Countdown",
+        "rlvr.envs.tasks.countdown:reaches_target",
+        "reach a target from given numbers with + - * /",
+    ),
+    "rlvr/GCD-v0": (
+        "rlvr.envs.tasks.gcd:GCD",
+        "math",
+        "greatest common divisor of two or more numbers",
+    ),
+    "rlvr/GSM8K-v0": (
+        "rlvr.envs.tasks.gsm8k:gsm8k",
+        "rlvr.envs.tasks.gsm8k:final_number",
+        "grade-school word problems, from the Hub or a local file",
+    ),
+    "rlvr/LinearEquation-v0": (
+        "rlvr.envs.tasks.linear_equation:LinearEquation",
+        "math",
+        "solve a x + b = c",
+    ),
+    "rlvr/SortWords-v0": (
+        "rlvr.envs.tasks.sort_words:SortWords",
+        "rlvr.envs.tasks.sort_words:sorted_list",
+        "put words in alphabetical order",
+    ),
+}
+"""Id → (place of the tasks, verifier's name or place, one-line description)."""

@@ -1,0 +1,91 @@
+"""Trajectories as tensors, and their division into micro-batches.
+
+Rows of a micro-batch are of like length, so that little of it is padding; what padding is left is
+computed and masked. The division follows from the lengths alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..agents.scoring import Padded, pad
+from ..agents.types import Trajectory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """The episodes of one training step: B rows, T columns from the first sampled token on."""
+
+    prompts: list[list[int]]
+    """Ids before the first sampled token, per row."""
+    continuations: list[list[int]]
+    """Ids from the first sampled token on, per row."""
+    mask: Tensor
+    """Which columns hold tokens that the policy sampled `[B, T]`, boolean."""
+    logprobs: Tensor
+    """The sampler's log-probabilities in nats `[B, T]`; 0 elsewhere."""
+    rewards: Tensor
+    """Scores `[B]`; nan where unscored."""
+    scored: Tensor
+    """Rows with a score `[B]`, boolean."""
+    groups: Tensor
+    """Group of each row `[B]`, int64."""
+
+    def rectangle(self, rows: Sequence[int], device: torch.device) -> Padded:
+        """Lay out some rows for a forward pass."""
+        prompts = [self.prompts[row] for row in rows]
+        return pad(prompts, [self.continuations[row] for row in rows], device)
+
+    def size(self, row: int) -> int:
+        """Return a row's length in tokens."""
+        return len(self.prompts[row]) + len(self.continuations[row])
+
+    def micro_batches(self, rows: Sequence[int], tokens: int) -> list[list[int]]:
+        """Divide rows, longest first, so that each rectangle has at most `tokens` places.
+
+        A row that is longer by itself stands alone.
+        """
+        ordered = sorted(
+            rows, key=lambda row: (-len(self.continuations[row]), -self.size(row), row)
+        )
+        parts: list[list[int]] = []
+        before = after = 0
+        for row in ordered:
+            wide = max(before, len(self.prompts[row])), max(after, len(self.continuations[row]), 1)
+            if not parts or (len(parts[-1]) + 1) * sum(wide) > tokens:
+                parts.append([])
+                wide = len(self.prompts[row]), max(len(self.continuations[row]), 1)
+            before, after = wide
+            parts[-1].append(row)
+        return parts
+
+
+def collate(trajectories: Sequence[Trajectory]) -> Batch:
+    """Turn trajectories into a batch, in the same order.
+
+    Args:
+        trajectories: At least one.
+
+    Example:
+        A trajectory with the tokens `[5, 6, 7, 2]` of which the last two were sampled becomes the
+        prompt `[5, 6]`, the continuation `[7, 2]` and the mask `[True, True]`.
+    """
+    starts = [t.turns[0].start if t.turns else len(t.tokens) for t in trajectories]
+    pairs = list(zip(trajectories, starts, strict=True))
+    width = max(1, *(len(t.tokens) - start for t, start in pairs))
+
+    def columns(rows: list[list[float]]) -> list[list[float]]:
+        return [row + [0.0] * (width - len(row)) for row in rows]
+
+    return Batch(
+        prompts=[t.tokens[:start] for t, start in pairs],
+        continuations=[t.tokens[start:] for t, start in pairs],
+        mask=torch.tensor(columns([[*map(float, t.trained[s:])] for t, s in pairs])).bool(),
+        logprobs=torch.tensor(columns([t.logprobs[s:] for t, s in pairs])),
+        rewards=torch.tensor([t.reward if t.scored else math.nan for t in trajectories]),
+        scored=torch.tensor([t.scored for t in trajectories]),
+        groups=torch.tensor([t.group for t in trajectories], dtype=torch.int64),
+    )

@@ -1,0 +1,358 @@
+"""Every setting of a run, one frozen dataclass per component.
+
+The same fields are the sections of a TOML file, the flags of the command line (`--lr 1e-3`) and the
+keywords of `train`. What a run used is written into its folder as `config.toml`.
+"""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import tomli_w
+
+from ..verifiers import UsageError
+from ..verifiers.errors import unknown
+from .algorithms import COLUMNS, Algorithm, algorithm
+
+
+def _check(name: str, value: object, good: bool, expected: str) -> None:
+    if not good:
+        raise UsageError(f"{name} must be {expected}, got {value!r}")
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(name, value, value >= 1, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which language model is trained."""
+
+    model: str = "embedded"
+    """A folder or hub id of any causal language model; `embedded`: the small model that the
+    project builds and warm-starts itself."""
+    device: str = "auto"
+    """Where it runs: `auto` (CUDA where there is one), `cpu`, `cuda:0`, …"""
+    dtype: str = "float32"
+    """Type of the weights: `float32`, `bfloat16`, `float16`, or `auto` (the checkpoint's)."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is trained on, and what is held out."""
+
+    env: tuple[str, ...] = ("rlvr/Arithmetic-v0",)
+    """Environments, each an id with options: `"rlvr/Arithmetic-v0 terms=3 high=10 weight=2"`;
+    `weight` is its share of the prompts."""
+    eval_env: tuple[str, ...] = ()
+    """Environments to evaluate on; none: the same ones with `split=test`, and `split=train` for
+    training."""
+    contamination: str = "refuse"
+    """What to do if an evaluation prompt is a training prompt: `refuse`, `warn` or `ignore`."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without loading."""
+        _check("env", self.env, bool(self.env), "at least one environment")
+        choices = ("refuse", "warn", "ignore")
+        if self.contamination not in choices:
+            raise unknown("choice for contamination", self.contamination, choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmConfig:
+    """Which algorithm, and what is changed of its row."""
+
+    algorithm: str = "rloo"
+    """A name in the table of algorithms."""
+    group_size: int | None = None
+    """Completions per prompt; none: the row's own."""
+    gamma: float | None = None
+    """Discount per token; none: the row's own."""
+    ema_decay: float | None = None
+    """Decay of a moving baseline; none: the row's own."""
+    std_eps: float | None = None
+    """Added to a group's standard deviation; none: the row's own."""
+    clip_low: float | None = None
+    """How far a ratio may fall below 1; none: the row's own."""
+    clip_high: float | None = None
+    """How far a ratio may rise above 1; none: the row's own."""
+    kl: str | None = None
+    """Where the KL to the reference is paid: `none`, `reward`, `loss`; none: the row's own."""
+    kl_estimator: str | None = None
+    """`k1` (in the reward), `k2`, `k3`, `rho_k3` (in the loss); none: the row's own."""
+    beta: float | None = None
+    """Price of the KL per nat, 0 to switch it off; none: the row's own."""
+    aggregate: str | None = None
+    """How token terms become one loss; none: the row's own."""
+
+    def row(self) -> Algorithm:
+        """Return the resolved row.
+
+        Raises:
+            UsageError: A name is unknown or the combination is refused, with the reason.
+        """
+        changed = {name: getattr(self, name) for name in COLUMNS if hasattr(self, name)}
+        return algorithm(self.algorithm, **{k: v for k, v in changed.items() if v is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How episodes are sampled: `prompts_per_step × group_size = episodes_per_step`."""
+
+    prompts_per_step: int = 32
+    """Prompts per training step."""
+    max_tokens: int = 256
+    """Tokens per completion at most."""
+    temperature: float = 1.0
+    """Sampling temperature; the learner's log-probabilities use it too."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion."""
+    max_rows: int = 256
+    """Completions decoded together at most: bounds the memory of the key-value cache."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        _positive(self, "prompts_per_step", "max_tokens", "max_rows")
+        good = 0 < self.temperature < math.inf
+        _check("temperature", self.temperature, good, "above 0 and finite to train on its samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW and how a step is cut up."""
+
+    lr: float = 1e-5
+    """Learning rate after the warm-up."""
+    warmup_steps: int = 5
+    """Steps over which the learning rate rises linearly from 0."""
+    beta1: float = 0.9
+    """Decay of AdamW's first moment."""
+    beta2: float = 0.99
+    """Decay of AdamW's second moment."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients of a greater norm are scaled down to it."""
+    updates_per_step: int = 1
+    """Optimiser steps per training step, each on its share of the groups."""
+    micro_batch_tokens: int = 16384
+    """Tokens, padding included, of one forward and backward pass; bounds memory, and does not
+    change the result."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        _positive(self, "updates_per_step", "micro_batch_tokens")
+        for name in ("lr", "max_grad_norm"):
+            value = getattr(self, name)
+            _check(name, value, 0 < value < math.inf, "above 0 and finite")
+        for name in ("beta1", "beta2"):
+            _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+        for name in ("warmup_steps", "weight_decay"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Periodic evaluation on the held-out tasks."""
+
+    eval_every: int = 20
+    """Training steps between evaluations; 0: only before and after."""
+    eval_tasks: int = 200
+    """Held-out tasks per evaluation, the same ones every time; 0: no evaluation."""
+    eval_temperature: float = 1.0
+    """Temperature of the evaluation's samples; 0 takes the most likely token."""
+    max_solved_before: float = 1.0
+    """Training is refused if a larger share is solved before it."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        for name in ("eval_every", "eval_tasks", "eval_temperature"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How long, where, and what is kept."""
+
+    steps: int = 100
+    """Training steps."""
+    seed: int = 0
+    """Decides the order of the tasks and every draw."""
+    out: str = "runs/latest"
+    """The run's folder."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints; 0: only at the end and on Ctrl-C."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, the newest."""
+    rollouts_per_step: int = 16
+    """Episodes per step written to `rollouts.jsonl`."""
+    max_unscored: float = 0.5
+    """Share of unscored episodes in a step above which training stops."""
+    threads: int = 0
+    """Threads of torch on the CPU; 0 leaves torch's own choice. Bit-exact repetition needs the
+    same number."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        _positive(self, "steps", "keep_checkpoints")
+        for name in ("seed", "checkpoint_every", "rollouts_per_step", "threads"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _check("max_unscored", self.max_unscored, 0 <= self.max_unscored <= 1, "in [0, 1]")
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "model": ModelConfig,
+    "tasks": TaskConfig,
+    "algorithm": AlgorithmConfig,
+    "rollout": RolloutConfig,
+    "optimizer": OptimizerConfig,
+    "evaluation": EvalConfig,
+    "run": RunConfig,
+}
+"""The sections of a configuration, in the order in which they are printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that a training run is told.
+
+    Example:
+        `TrainConfig.of(env="rlvr/GCD-v0", algorithm="grpo", steps=50, lr=1e-3)`
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The language model."""
+    tasks: TaskConfig = field(default_factory=TaskConfig)
+    """Environments."""
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    """The algorithm."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """Sampling."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    """Evaluation."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """The run."""
+
+    def __post_init__(self) -> None:
+        """Check what concerns more than one component."""
+        row = self.algorithm.row()
+        prompts, updates = self.rollout.prompts_per_step, self.optimizer.updates_per_step
+        if prompts % updates:
+            raise UsageError(
+                f"prompts_per_step={prompts} is not divisible by updates_per_step={updates}: every "
+                "update takes whole groups; change one of the two"
+            )
+        if updates > 1 and not row.needs_old:
+            raise UsageError(
+                f"algorithm '{row.name}' has no importance ratio, so that updates_per_step="
+                f"{updates} would be biased after the first; use updates_per_step=1, or an "
+                "algorithm with a ratio such as 'grpo'"
+            )
+
+    @property
+    def group_size(self) -> int:
+        """Completions per prompt, the row's own or as given."""
+        return self.algorithm.row().group_size
+
+    @classmethod
+    def of(cls, base: Self | None = None, **settings: Any) -> Self:
+        """Make a configuration from flat settings, as on the command line.
+
+        Args:
+            base: What holds where nothing is given; the defaults if none.
+            settings: Fields of any section, by name; a single `env` need not be in a tuple.
+
+        Raises:
+            UsageError: A name is in no section, or a value is out of range.
+
+        Example:
+            >>> TrainConfig.of(steps=7, lr=0.001).run.steps
+            7
+        """
+        base = base or cls()
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            section = _section_of(name)
+            sections.setdefault(section, {})[name] = _as_given(SECTIONS[section], name, value)
+        changed = {
+            section: dataclasses.replace(getattr(base, section), **values)
+            for section, values in sections.items()
+        }
+        return dataclasses.replace(base, **changed)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the sections as plain values, without what is unset."""
+        whole = dataclasses.asdict(self)
+        return {
+            section: {k: v for k, v in whole[section].items() if v is not None}
+            for section in SECTIONS
+        }
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML."""
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read a TOML file; what it leaves out has its default.
+
+        Raises:
+            UsageError: The file is missing or malformed, or a section or field is unknown.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise UsageError(f"cannot read the configuration '{path}': {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"the configuration '{path}' is not TOML: {error}") from error
+        flat: dict[str, Any] = {}
+        for section, values in data.items():
+            if section not in SECTIONS:
+                raise unknown(f"section in '{path}'", section, SECTIONS)
+            if not isinstance(values, Mapping):
+                raise UsageError(f"'{path}': [{section}] must be a table, got {values!r}")
+            known = [f.name for f in dataclasses.fields(SECTIONS[section])]
+            for name in values:
+                if name not in known:
+                    raise unknown(f"field of [{section}] in '{path}'", name, known)
+            flat |= values
+        return cls.of(**flat)
+
+
+def _section_of(name: str) -> str:
+    fields = {f.name: s for s, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+    if name not in fields:
+        raise unknown("setting", name, fields)
+    return fields[name]
+
+
+def _as_given(section: type[Any], name: str, value: Any) -> Any:
+    """Check a plain value's type, and take one text where several may stand."""
+    kind = next(f.type for f in dataclasses.fields(section) if f.name == name)
+    if kind == tuple[str, ...]:
+        value = (value,) if isinstance(value, str) else tuple(value)
+        if not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{name} must be texts, got {value!r}")
+        return value
+    wanted = {int: int, float: (int, float), bool: bool, str: str}
+    optional = {int | None: int, float | None: (int, float), str | None: str}
+    types = wanted.get(kind) or optional.get(kind)
+    unset = value is None and kind in optional
+    if (
+        types
+        and not unset
+        and (not isinstance(value, types) or isinstance(value, bool) != (kind is bool))
+    ):
+        expected = getattr(kind, "__name__", str(kind))
+        raise UsageError(f"{name} must be of type {expected}, got {value!r}")
+    return float(value) if kind in (float, float | None) and not unset else value

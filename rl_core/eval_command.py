@@ -1,0 +1,93 @@
+"""`rlvr eval`: a model measured on environments, as tables and files."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..agents.loading import load_model, resolve_device
+from ..agents.transformers_policy import TransformersPolicy
+from ..agents.types import Sampling
+from ..verifiers import Status, UsageError
+from .evaluation import Evaluation, evaluate
+from .progress import print_table
+from .sources import Source, open_sources, training_tasks
+from .warm_start import embedded_default
+
+if TYPE_CHECKING:
+    from .cli import EvalCommand
+
+
+def run_eval(given: "EvalCommand") -> Evaluation:
+    """Evaluate and print; returns the figures."""
+    if not given.env:
+        raise UsageError('rlvr eval needs an environment, such as "rlvr/GCD-v0 split=test"')
+    sampling = Sampling(
+        max_tokens=given.max_tokens,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        top_k=given.top_k,
+        min_p=given.min_p,
+        stop=given.stop,
+    )
+    sources = open_sources(given.env)
+    policy = _policy(given, sources)
+    found = evaluate(
+        policy,
+        sources,
+        tasks=given.tasks,
+        samples=given.samples,
+        sampling=sampling,
+        seed=given.seed,
+        batch=given.max_rows,
+    )
+    _print(found, ", ".join(given.env), given.model.model)
+    if given.out:
+        _write(found, Path(given.out))
+    return found
+
+
+def _policy(given: "EvalCommand", sources: list[Source]) -> TransformersPolicy:
+    if given.model.model == "embedded":
+        model, tokenizer = embedded_default(training_tasks(sources))
+        model = model.to(resolve_device(given.model.device))
+    else:
+        model, tokenizer = load_model(
+            given.model.model,
+            device=given.model.device,
+            dtype=given.model.dtype,
+            trust_remote_code=given.model.trust_remote_code,
+        )
+    return TransformersPolicy(model, tokenizer, max_rows=given.max_rows)
+
+
+def _print(found: Evaluation, env: str, model: str) -> None:
+    low, high = found.interval
+    rows = [("pass@1", f"{found.solved:.4f}  [{low:.4f}, {high:.4f}] 95 %")]
+    rows += [(f"pass@{k}", f"{value:.4f}") for k, value in found.pass_at.items() if k > 1]
+    if len(found.pass_at) > 1:
+        rows.append(("majority", f"{found.majority:.4f}"))
+    rows += [
+        ("mean reward", f"{found.reward:.4f}"),
+        ("tasks / scored samples", f"{found.tasks} / {found.samples}"),
+        ("unscored samples", str(found.unscored)),
+        ("tokens per sample", f"{found.length:.1f}"),
+        ("ran out of tokens", f"{found.truncated:.1%}"),
+    ]
+    rows += [(f"status {s}", str(found.statuses.get(s, 0))) for s in Status if s in found.statuses]
+    rows += [(f"difficulty {n}", f"{s:.4f} of {c}") for n, (s, c) in found.groups.items()]
+    print_table(f"{model} on {env}", ["figure", "value"], rows)
+
+
+def _write(found: Evaluation, path: Path) -> None:
+    figures = asdict(found)
+    rows = figures.pop("rows")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write '{path}': {error.strerror}; choose another --out"
+        ) from error

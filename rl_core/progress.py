@@ -1,0 +1,101 @@
+"""What is seen of a run in the terminal: live lines where there is one, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "reward": ("reward", "{:.3f}"),
+    "solved": ("solved", "{:.1%}"),
+    "length": ("tokens", "{:.1f}"),
+    "kl": ("KL", "{:.4f}"),
+    "entropy": ("entropy", "{:.3f}"),
+    "grad_norm": ("gradient", "{:.3f}"),
+    "dead_groups": ("no gradient", "{:.0%}"),
+    "time/tokens_per_second": ("tokens/s", "{:.0f}"),
+}
+"""Metric → (heading, format); the last column is the time left."""
+
+PLAIN_EVERY = 10
+"""Steps between plain lines."""
+
+
+class Display:
+    """Shows a run while it goes on."""
+
+    def __init__(self, steps: int, *, quiet: bool = False, console: Console | None = None) -> None:
+        """Prepare for `steps` steps."""
+        self.console = console or Console(quiet=quiet, highlight=False)
+        self.steps = steps
+        self.live: Live | None = None
+        self._started = time.monotonic()
+        self._first = 0
+
+    def start(self, step: int) -> None:
+        """Begin at `step`."""
+        self._first, self._started = step, time.monotonic()
+        if self.console.is_terminal and not self.console.quiet:
+            self.live = Live(console=self.console, refresh_per_second=4)
+            self.live.start()
+
+    def stop(self) -> None:
+        """End the live lines."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show a finished step, counted from 1."""
+        left = self._left(step)
+        if self.live is not None:
+            self.live.update(self._table(step, metrics, left))
+        elif step % PLAIN_EVERY == 0 or step in (1, self.steps):
+            cells = [f"{head} {text}" for head, text in _cells(metrics)]
+            self.say(f"step {step}/{self.steps}  " + "  ".join(cells) + f"  left {left}")
+
+    def _left(self, step: int) -> str:
+        done = step - self._first
+        seconds = (time.monotonic() - self._started) / max(1, done) * (self.steps - step)
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+    def _table(self, step: int, metrics: Mapping[str, float], left: str) -> Table:
+        grid = Table(box=None, padding=(0, 2, 0, 0))
+        grid.add_column("step")
+        grid.add_column("")
+        cells = _cells(metrics)
+        for head, _ in cells:
+            grid.add_column(head, justify="right")
+        grid.add_column("left", justify="right")
+        bar = ProgressBar(total=self.steps, completed=step, width=16)
+        grid.add_row(f"{step}/{self.steps}", bar, *[text for _, text in cells], left)
+        return grid
+
+
+def _cells(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [
+        (head, form.format(metrics[name]))
+        for name, (head, form) in COLUMNS.items()
+        if name in metrics
+    ]
+
+
+def print_table(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None
+) -> None:
+    """Print a table; texts are cut to one line each."""
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*[str(cell).replace("\n", "⏎") for cell in row])
+    (console or Console(file=sys.stdout, highlight=False)).print(table, markup=False)

@@ -1,0 +1,202 @@
+"""The files of a run: JSON lines that survive a crash, and checkpoints that appear whole or not.
+
+A line is written at once and ends with a line break; on resume, what stands after the checkpoint's
+step (or was cut off in the middle of a line) is removed, so that no step is there twice. A
+checkpoint is written beside its place and renamed into it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..verifiers import TrainingStopped, UsageError
+from .config import TrainConfig
+
+
+class Run:
+    """The folder of a run."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Name the folder; nothing is created."""
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(cls, config: TrainConfig, *, overwrite: bool = False) -> "Run":
+        """Make a new run's folder, with its configuration.
+
+        Raises:
+            UsageError: It exists and is not empty.
+        """
+        run = cls(config.run.out)
+        if run.folder.exists() and not run.folder.is_dir():
+            raise UsageError(f"the run folder '{run.folder}' is a file; choose another --out")
+        if run.folder.is_dir() and any(run.folder.iterdir()):
+            if not overwrite:
+                raise UsageError(
+                    f"the run folder '{run.folder}' exists already; continue it with --resume, "
+                    "replace it with --overwrite, or choose another --out"
+                )
+            if not (run.folder / "config.toml").is_file():
+                raise UsageError(
+                    f"'{run.folder}' is no run folder (it has no config.toml), so --overwrite "
+                    "will not delete it; choose another --out"
+                )
+            shutil.rmtree(run.folder)
+        with run.guard("create the run folder"):
+            (run.folder / "checkpoints").mkdir(parents=True)
+            (run.folder / "config.toml").write_text(config.to_toml())
+        return run
+
+    def guard(self, doing: str, part: Path | None = None) -> "_Guard":
+        """Turn a failure to write into an error that says what is safe and how to go on.
+
+        Args:
+            doing: What is being done, for the message.
+            part: What is removed if it fails.
+        """
+        return _Guard(self, doing, part)
+
+    def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append JSON lines to `name`.
+
+        Raises:
+            TrainingStopped: The disk is full or the file cannot be written.
+        """
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path = self.folder / name
+        with self.guard(f"write {name}"), open(path, "ab", buffering=0) as file:
+            data = text.encode("utf-8", "surrogatepass")
+            while data:  # an unbuffered write may take a part
+                data = data[file.write(data) :]
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of a file; none if it does not exist."""
+        path = self.folder / name
+        if not path.exists():
+            return []
+        text = path.read_bytes().decode("utf-8", "surrogatepass")
+        return [json.loads(line) for line in text.split("\n") if line]
+
+    def cut(self, name: str, step: int) -> None:
+        """Remove the lines of later steps, and a last line that was cut off."""
+        path = self.folder / name
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            try:
+                if json.loads(line.decode("utf-8", "surrogatepass"))["step"] <= step:
+                    kept.append(line + b"\n")
+            except (ValueError, KeyError):
+                continue
+        part = path.with_suffix(".part")
+        with self.guard(f"write {name}"):
+            part.write_bytes(b"".join(kept))
+            os.replace(part, path)
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the whole checkpoints with their steps, oldest first."""
+        found = [
+            (int(path.name.removeprefix("step-")), path)
+            for path in (self.folder / "checkpoints").glob("step-*")
+            if path.name.removeprefix("step-").isdigit()
+        ]
+        return sorted(found)
+
+    def save_checkpoint(
+        self,
+        step: int,
+        model: Any,
+        tokenizer: Any,
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Any],
+        keep: int,
+    ) -> Path:
+        """Write a checkpoint after `step` steps, and drop the oldest beyond `keep`.
+
+        Raises:
+            TrainingStopped: It could not be written; earlier ones are untouched.
+        """
+        place = self.folder / "checkpoints" / f"step-{step:06d}"
+        part = place.with_name(f".{place.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        with self.guard(f"write the checkpoint of step {step}", part):
+            save_model(part, model, tokenizer)
+            torch.save(optimizer.state_dict(), part / "optimizer.pt")
+            (part / "state.json").write_text(json.dumps({"step": step, **state}))
+            _sync(part)
+            if place.exists():
+                shutil.rmtree(place)
+            os.replace(part, place)
+        for _, old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old)
+        return place
+
+    def save_final(self, model: Any, tokenizer: Any) -> Path:
+        """Write the trained model as an ordinary transformers folder."""
+        place, part = self.folder / "model", self.folder / ".model.part"
+        shutil.rmtree(part, ignore_errors=True)
+        with self.guard("write the trained model", part):
+            save_model(part, model, tokenizer)
+            _sync(part)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(part, place)
+        return place
+
+
+class _Guard:
+    """See `Run.guard`."""
+
+    def __init__(self, run: Run, doing: str, part: Path | None) -> None:
+        self.run, self.doing, self.part = run, doing, part
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or not _is_write_failure(error):
+            return
+        if self.part is not None:
+            shutil.rmtree(self.part, ignore_errors=True)
+        saved = self.run.checkpoints() if self.run.folder.is_dir() else []
+        rest = (
+            f"the checkpoint of step {saved[-1][0]} is whole; free space and continue with "
+            f"`rlvr train --resume --out {self.run.folder}`"
+            if saved
+            else "no checkpoint has been written yet; free space and start again"
+        )
+        raise TrainingStopped(
+            f"could not {self.doing} in '{self.run.folder}': {error}; {rest}"
+        ) from error
+
+
+def _is_write_failure(error: BaseException) -> bool:
+    """Whether an exception means that a disk did not take data; safetensors and torch have own."""
+    if isinstance(error, OSError):
+        return True
+    words = str(error).lower()
+    known = type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError)
+    signs = ("os error", "i/o error", "ioerror", "no space", "file write", "unexpected pos")
+    return known and any(sign in words for sign in signs)
+
+
+def save_model(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Write a model and its tokenizer as a `from_pretrained` folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Have the files on the disk before the rename that makes them count."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

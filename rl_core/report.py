@@ -1,0 +1,95 @@
+"""What a run leaves to look at: the curve as PNG, and one page with curve, figures and completions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .config import TrainConfig
+from .records import Run
+
+EXAMPLES = 12
+"""Completions in the before/after table."""
+
+
+def write_report(run: Run, config: TrainConfig) -> Path:
+    """Write `curve.png` and `report.html` from the run's files; returns the page's path.
+
+    Raises:
+        TrainingStopped: They could not be written.
+    """
+    import jinja2
+
+    metrics = run.lines("metrics.jsonl")
+    pairs = before_and_after(run)
+    with run.guard("write the report"):
+        draw_curve(metrics, run.folder / "curve.png", title=", ".join(config.tasks.env))
+        folder = Path(__file__).parent
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        page = environment.get_template("report.html.jinja").render(
+            title=str(run.folder),
+            evaluations=[line for line in metrics if "eval/solved" in line],
+            last=next((line for line in reversed(metrics) if "reward" in line), {}),
+            pairs=pairs[:EXAMPLES],
+            changed=sum(pair["after"]["solved"] != pair["before"]["solved"] for pair in pairs),
+            count=len(pairs),
+            config=config.to_toml(),
+        )
+        path = run.folder / "report.html"
+        path.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+def before_and_after(run: Run) -> list[dict[str, Any]]:
+    """Return the held-out completions of the first and last evaluation side by side."""
+    rows = run.lines("evaluations.jsonl")
+    if not rows:
+        return []
+    first, last = rows[0]["step"], rows[-1]["step"]
+    before = {row["task_id"]: row for row in rows if row["step"] == first}
+    after = {row["task_id"]: row for row in rows if row["step"] == last}
+    return [
+        {"prompt": row["prompt"], "before": row, "after": after[name]}
+        for name, row in before.items()
+        if name in after
+    ]
+
+
+def draw_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
+    """Draw reward, held-out solved share with its interval, length and KL over the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [line for line in metrics if "reward" in line]
+    evaluations = [line for line in metrics if "eval/solved" in line]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, *small = (figure.add_subplot(2, 1, 1), *(figure.add_subplot(2, 3, i) for i in (4, 5, 6)))
+    if steps:
+        x = [line["step"] for line in steps]
+        top.plot(
+            x, [line["solved"] for line in steps], color="#9aa5b1", lw=1, label="training batch"
+        )
+    if evaluations:
+        x = [line["step"] for line in evaluations]
+        top.plot(
+            x, [e["eval/solved"] for e in evaluations], "o-", color="#0b6e4f", label="held out"
+        )
+        low = [e["eval/solved_low"] for e in evaluations]
+        high = [e["eval/solved_high"] for e in evaluations]
+        top.fill_between(x, low, high, color="#0b6e4f", alpha=0.15, label="95 % interval")
+    top.set(ylim=(0, 1), ylabel="solved share", xlabel="step", title=title)
+    if steps or evaluations:
+        top.legend(loc="lower right")
+    panels = (("length", "tokens"), ("entropy", "entropy (nats)"), ("grad_norm", "gradient norm"))
+    for axes, (name, label) in zip(small, panels, strict=True):
+        points = [(line["step"], line[name]) for line in steps if name in line]
+        axes.plot([p[0] for p in points], [p[1] for p in points], color="#3e4c59", lw=1)
+        axes.set(xlabel="step", ylabel=label)
+    for axes in (top, *small):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.2)
+    figure.savefig(path, dpi=120)

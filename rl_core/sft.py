@@ -1,0 +1,80 @@
+"""`rlvr sft`: imitation on a model of the user's own and on tasks or demonstrations of theirs."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..agents.embedded import EmbeddedConfig, build
+from ..agents.loading import load_model
+from ..envs.sources import read_rows
+from ..verifiers import Task, TaskError, UsageError
+from .progress import Display
+from .records import save_model
+from .sources import open_sources, training_tasks
+from .warm_start import WarmStart, demonstrations, imitate
+
+if TYPE_CHECKING:
+    from .cli import SftCommand
+
+Draw = Callable[[int, np.random.Generator], Sequence[tuple[Task, str]]]
+
+
+def sft(given: "SftCommand") -> Path:
+    """Warm-start a model and write it; returns its folder.
+
+    Raises:
+        UsageError: The folder exists, or a setting is out of range.
+        TaskError: A task has no solution, or a row of the file no prompt or completion.
+    """
+    out = Path(given.out)
+    if out.exists() and any(out.iterdir()) and not given.overwrite:
+        raise UsageError(f"'{out}' exists already; choose another --out, or --overwrite")
+    config = WarmStart(
+        steps=given.steps, batch=given.batch, lr=given.lr, right=given.right, seed=given.seed
+    )
+    draw = _from_file(given.data) if given.data else _from_tasks(given.env, config.right)
+    model, tokenizer = _model(given.model)
+    display = Display(config.steps)
+
+    def show(done: int, steps: int, loss: float) -> None:
+        if done % max(1, steps // 10) == 0 or done in (1, steps):
+            display.say(f"step {done}/{steps}  loss {loss:.4f}")
+
+    imitate(model, tokenizer, draw, config, show)
+    save_model(out, model, tokenizer)
+    display.say(f"model  {out}")
+    return out
+
+
+def _model(config: Any) -> tuple[Any, Any]:
+    if config.model == "embedded":
+        return build(EmbeddedConfig())
+    return load_model(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _from_tasks(env: Sequence[str], right: float) -> Draw:
+    tasks = training_tasks(open_sources(env, split="train"))
+    return lambda count, rng: demonstrations(tasks, count, right, rng)
+
+
+def _from_file(path: str) -> Draw:
+    pairs = []
+    for where, row in read_rows(path):
+        for column in ("prompt", "completion"):
+            if not isinstance(row.get(column), str) or not row[column]:
+                raise TaskError(
+                    f"{where}: a demonstration needs the texts 'prompt' and "
+                    f"'completion', got {json.dumps(row, default=str)[:200]}"
+                )
+        pairs.append((Task(id=where, prompt=row["prompt"], truth=None), row["completion"]))
+    if not pairs:
+        raise TaskError(f"{path} has no demonstrations")
+    return lambda count, rng: [pairs[i] for i in rng.integers(len(pairs), size=count)]

@@ -1,0 +1,220 @@
+"""Supervised warm start: teach a model the form of an answer before rewarding it for the right one.
+
+Reinforcement learning cannot begin with a model that never answers. A *demonstration* is a task's
+prompt with an answer in the right form; which share of the answers is right is a setting, and for
+the embedded default most are wrong on purpose: what is left to learn is the task, from the reward.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..agents.conversation import ChatFormat
+from ..agents.embedded import EmbeddedConfig, build
+from ..agents.loading import load_model
+from ..agents.scoring import continuation_logits, pad, token_logprobs
+from ..agents.transformers_policy import eos_ids
+from ..verifiers import Task, TaskError, UsageError
+from .records import save_model
+
+RECIPE = 1
+"""Number of the embedded default's recipe: part of the cache's key."""
+
+NEAR = 9
+"""A wrong answer's last number is off by 1 to this much: near enough to look like an answer."""
+
+_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """How long and on what to learn by imitation."""
+
+    steps: int = 20
+    """Optimiser steps."""
+    batch: int = 128
+    """Demonstrations per step."""
+    lr: float = 2e-3
+    """Peak learning rate; rises over 20 steps, then falls along a cosine to a twentieth."""
+    right: float = 0.4
+    """Share of demonstrations whose answer is right; the others' are near misses."""
+    seed: int = 0
+    """Of the choice of tasks and of the wrong answers."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        if min(self.steps, self.batch) < 1 or not self.lr > 0:
+            raise UsageError(f"steps and batch must be at least 1 and lr above 0, got {self}")
+        if not 0 <= self.right <= 1:
+            raise UsageError(f"right must be a share in [0, 1], got {self.right}")
+
+
+Progress = Callable[[int, int, float], None]
+"""Called with (steps done, steps in all, loss)."""
+
+
+def near_miss(solution: str, other: str, rng: np.random.Generator) -> str:
+    """Return a wrong answer in the same form.
+
+    Args:
+        solution: A right answer; its last whole number is moved by 1 to `NEAR`.
+        other: Another task's solution, taken where there is no number.
+        rng: Source of the choice.
+
+    Example:
+        >>> near_miss("x = 12", "x = 3", np.random.default_rng(0))
+        'x = 19'
+    """
+    found = _NUMBER.search(solution)
+    if found is None:
+        return other
+    value = int(found.group())
+    step = int(rng.integers(1, NEAR + 1))
+    moved = value + step if value < step or rng.random() < 0.5 else value - step
+    return solution[: found.start()] + str(moved) + solution[found.end() :]
+
+
+def demonstrations(
+    tasks: Sequence[Task], count: int, right: float, rng: np.random.Generator
+) -> list[tuple[Task, str]]:
+    """Draw tasks with answers.
+
+    Raises:
+        TaskError: A task has no solution to show.
+    """
+    picks = rng.integers(len(tasks), size=(count, 2))
+    out = []
+    for first, second in picks.tolist():
+        task, other = tasks[first], tasks[second]
+        if task.solution is None or other.solution is None:
+            missing = task if task.solution is None else other
+            raise TaskError(
+                f"task '{missing.id}' has no solution to demonstrate; give tasks a `solution`, or "
+                "demonstrations of your own with --data"
+            )
+        good = rng.random() < right
+        out.append((task, task.solution if good else near_miss(task.solution, other.solution, rng)))
+    return out
+
+
+def imitate(
+    model: Any,
+    tokenizer: Any,
+    draw: Callable[[int, np.random.Generator], Sequence[tuple[Task, str]]],
+    config: WarmStart,
+    progress: Progress | None = None,
+) -> float:
+    """Maximise the likelihood of demonstrations, in place.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        draw: Given a number and a generator, returns that many (task, completion).
+        config: Steps, batch and learning rate.
+        progress: Told the loss after every step.
+
+    Returns:
+        The last step's loss, in nats per token.
+    """
+    ends = eos_ids(model, tokenizer)
+    chat = ChatFormat(tokenizer, ends)
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
+    vocabulary = min(len(tokenizer), model.config.get_text_config().vocab_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0
+    )
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 4]))
+    loss = 0.0
+    model.eval()
+    for step in range(config.steps):
+        rising = min(1.0, (step + 1) / 20)
+        falling = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / config.steps))
+        optimizer.param_groups[0]["lr"] = config.lr * rising * falling
+        pairs = draw(config.batch, rng)
+        prompts = [chat.prompt(task.messages) for task, _ in pairs]
+        answers = [
+            [*tokenizer(text, add_special_tokens=False)["input_ids"], end] for _, text in pairs
+        ]
+        batch = pad(prompts, answers, model.device)
+        logits = continuation_logits(model, batch, vocabulary)
+        logprobs = token_logprobs(logits, batch.targets, 1.0)
+        objective = -logprobs[batch.present].mean()
+        optimizer.zero_grad()
+        objective.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss = float(objective.detach())
+        if progress:
+            progress(step + 1, config.steps, loss)
+    return loss
+
+
+def embedded_default(
+    tasks: Sequence[Task],
+    size: EmbeddedConfig | None = None,
+    config: WarmStart | None = None,
+    progress: Progress | None = None,
+) -> tuple[Any, Any]:
+    """Return the embedded model, warm-started on tasks; built once, then taken from the cache.
+
+    Args:
+        tasks: The training tasks; each must have a solution.
+        size: The model's size.
+        config: The warm start.
+        progress: Told about a build.
+
+    Returns:
+        The model and its tokenizer.
+
+    Raises:
+        TaskError: A task has no solution to demonstrate.
+    """
+    size, config = size or EmbeddedConfig(), config or WarmStart()
+    place = cache_folder() / f"embedded-{_key(tasks, size, config)}"
+    if not (place / "config.json").is_file():
+        model, tokenizer = build(size)
+        imitate(
+            model,
+            tokenizer,
+            lambda count, rng: demonstrations(tasks, count, config.right, rng),
+            config,
+            progress,
+        )
+        part = place.with_name(f".{place.name}.{os.getpid()}")
+        save_model(part, model, tokenizer)
+        try:
+            os.replace(part, place)
+        except OSError:  # somebody else was faster: the same weights stand there
+            shutil.rmtree(part, ignore_errors=True)
+            if not (place / "config.json").is_file():
+                raise
+    return load_model(place, device="cpu")
+
+
+def cache_folder() -> Path:
+    """Return where built models are kept: `RLVR_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("RLVR_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rlvr"
+    )
+    folder = Path(chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _key(tasks: Sequence[Task], size: EmbeddedConfig, config: WarmStart) -> str:
+    """Hash everything that the built weights depend on."""
+    digest = hashlib.sha256()
+    settings = [RECIPE, asdict(size), asdict(config), torch.__version__, torch.get_num_threads()]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for task in tasks:
+        digest.update(json.dumps([task.messages, task.solution]).encode())
+    return digest.hexdigest()[:16]

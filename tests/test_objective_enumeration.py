@@ -1,0 +1,197 @@
+"""Exact expectations on a two-token MDP: every batch is enumerated and weighted by its probability.
+
+Two tokens of a binary vocabulary: four completions, six logits (first token; second token after 0;
+second token after 1). Nothing is sampled, so bias shows to the last digit.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlvr.rl_core.algorithms import TABLE, algorithm
+from rlvr.rl_core.choices import Algorithm
+from rlvr.rl_core.objective import advantages, denominators, policy_loss
+
+COMPLETIONS = list(itertools.product((0, 1), repeat=2))
+LOGITS = torch.tensor([[0.3, -0.4], [0.9, 0.1], [-0.7, 0.2]], dtype=torch.float64)
+REFERENCE = torch.tensor([[-0.1, 0.2], [0.3, 0.5], [0.4, -0.6]], dtype=torch.float64)
+OLD = torch.tensor([[0.1, -0.1], [0.5, 0.3], [-0.5, -0.2]], dtype=torch.float64)
+REWARDS = torch.tensor([1.0, 0.0, 0.25, 0.75], dtype=torch.float64)
+
+
+def token_logprobs(logits: Tensor) -> Tensor:
+    """Return the log-probability of each token of each completion `[4, 2]`."""
+    table = torch.log_softmax(logits, dim=1)
+    return torch.stack([torch.stack([table[0, a], table[1 + a, b]]) for a, b in COMPLETIONS])
+
+
+def expected_step(
+    row: Algorithm, size: int, *, sampled_from: Tensor = LOGITS, baseline: float | None = None
+) -> Tensor:
+    """Return the expected descent direction −∇L over every batch of `size` completions."""
+    old, reference = token_logprobs(sampled_from), token_logprobs(REFERENCE)
+    weights = old.sum(dim=1).exp()
+    mask, scored = torch.ones(size, 2, dtype=torch.bool), torch.ones(size, dtype=torch.bool)
+    step = torch.zeros_like(LOGITS)
+    for batch in itertools.product(range(4), repeat=size):
+        rows = list(batch)
+        logits = LOGITS.clone().requires_grad_()
+        found = advantages(
+            row,
+            rewards=REWARDS[rows],
+            scored=scored,
+            groups=torch.zeros(size, dtype=torch.int64),
+            mask=mask,
+            logprobs=old[rows],
+            reference=reference[rows],
+            baseline=baseline,
+        )
+        loss, _ = policy_loss(
+            row,
+            logprobs=token_logprobs(logits)[rows],
+            old=old[rows],
+            advantages=found.values,
+            mask=mask,
+            reference=reference[rows],
+            denominators=denominators(mask, scored, 2),
+        )
+        step -= weights[rows].prod() * torch.autograd.grad(loss, logits)[0]
+    return step
+
+
+def true_gradient(beta: float = 0.0) -> Tensor:
+    """Differentiate E[R] − β KL(π‖ref) in closed form."""
+    logits = LOGITS.clone().requires_grad_()
+    logprobs = token_logprobs(logits).sum(dim=1)
+    divergence = (logprobs.exp() * (logprobs - token_logprobs(REFERENCE).sum(dim=1))).sum()
+    value = (logprobs.exp() * REWARDS).sum() - beta * divergence
+    return torch.autograd.grad(value, logits)[0]
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Compare to the last digits."""
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vpg", "vpg-rtg"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_vanilla_policy_gradient_is_unbiased(name: str, size: int) -> None:
+    close(expected_step(TABLE[name], size), true_gradient())
+
+
+@pytest.mark.parametrize("name", ["vpg", "vpg-rtg"])
+def test_total_and_reward_to_go_agree_on_rewards_at_every_token(name: str) -> None:
+    row = algorithm(name, kl="reward", beta=0.3)
+    close(expected_step(row, 1), true_gradient(beta=0.3))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_leave_one_out_is_unbiased(size: int) -> None:
+    row = algorithm("rloo", ratio="none", trust="logp", aggregate="seq_sum", beta=0)
+    close(expected_step(row, size), true_gradient())
+
+
+def test_leave_one_out_with_kl_in_the_reward_is_unbiased_for_the_penalised_objective() -> None:
+    close(expected_step(algorithm("rloo", beta=0.3), 2), true_gradient(beta=0.3))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_batch_mean_shrinks_the_gradient_by_its_own_share(size: int) -> None:
+    close(expected_step(TABLE["reinforce"], size), (size - 1) / size * true_gradient())
+
+
+@pytest.mark.parametrize("baseline", [None, 0.6, -3.0])
+def test_the_moving_average_is_unbiased_whatever_it_is(baseline: float | None) -> None:
+    close(expected_step(TABLE["reinforce-ema"], 2, baseline=baseline), true_gradient())
+
+
+def test_dr_grpo_is_the_shrunken_gradient_over_its_constant() -> None:
+    # C = 2 tokens; the group mean contains the completion itself: (G−1)/G.
+    row = algorithm("dr-grpo", trust="ratio")
+    close(expected_step(row, 3), 2 / 3 / 2 * true_gradient())
+
+
+def test_an_unbounded_sequence_ratio_corrects_for_an_older_policy() -> None:
+    row = algorithm("rloo", trust="ratio", beta=0)
+    close(expected_step(row, 2, sampled_from=OLD), true_gradient())
+    plain = algorithm("rloo", ratio="none", trust="logp", aggregate="seq_sum", beta=0)
+    biased = expected_step(plain, 2, sampled_from=OLD)
+    assert not torch.allclose(biased, true_gradient(), atol=1e-3)
+
+
+def kl_step(estimator: str, sampled_from: Tensor = LOGITS) -> Tensor:
+    """Return what a KL loss of price 1 adds to the expected descent direction."""
+    row = algorithm("vpg", kl="loss", kl_estimator=estimator, beta=1.0)
+    plain = expected_step(TABLE["vpg"], 1, sampled_from=sampled_from)
+    return expected_step(row, 1, sampled_from=sampled_from) - plain
+
+
+def token_divergence_gradient(*, forward: bool) -> Tensor:
+    """Differentiate Σ_s p(s) KL at s, with the probabilities p(s) of the states held fixed."""
+    logits = LOGITS.clone().requires_grad_()
+    mine, theirs = torch.log_softmax(logits, 1), torch.log_softmax(REFERENCE, 1)
+    ahead, behind = (theirs, mine) if forward else (mine, theirs)
+    per_state = (ahead.exp() * (ahead - behind)).sum(dim=1)
+    first = torch.softmax(LOGITS[0], 0)
+    visits = torch.stack([torch.ones_like(first[0]), *first])
+    return torch.autograd.grad((visits * per_state).sum(), logits)[0]
+
+
+def test_k2_in_the_loss_descends_the_reverse_divergence_at_each_token() -> None:
+    close(kl_step("k2"), -token_divergence_gradient(forward=False))
+
+
+def test_k3_in_the_loss_descends_the_forward_divergence_at_each_token() -> None:
+    close(kl_step("k3"), -token_divergence_gradient(forward=True))
+
+
+def test_a_loss_does_not_see_how_a_token_changes_the_divergence_of_what_follows() -> None:
+    in_reward = true_gradient(beta=1.0) - true_gradient()
+    close(kl_step("k2")[1:], in_reward[1:])  # the last token: nothing follows
+    assert not torch.allclose(kl_step("k2")[0], in_reward[0], atol=1e-3)
+
+
+def variance(rows: Sequence[str]) -> list[float]:
+    """Return the trace of the covariance of single-completion gradients of each row."""
+    found = []
+    weights = token_logprobs(LOGITS).sum(dim=1).exp()
+    for name in rows:
+        row = algorithm(name, kl="reward", beta=0.3)
+        mean, square = torch.zeros_like(LOGITS), torch.tensor(0.0, dtype=torch.float64)
+        for i in range(4):
+            step = _single(row, i)
+            mean, square = mean + weights[i] * step, square + weights[i] * step.square().sum()
+        found.append((square - mean.square().sum()).item())
+    return found
+
+
+def _single(row: Algorithm, i: int) -> Tensor:
+    logits = LOGITS.clone().requires_grad_()
+    one, mask = torch.tensor([True]), torch.ones(1, 2, dtype=torch.bool)
+    values = advantages(
+        row,
+        rewards=REWARDS[[i]],
+        scored=one,
+        groups=torch.tensor([0]),
+        mask=mask,
+        logprobs=token_logprobs(LOGITS)[[i]],
+        reference=token_logprobs(REFERENCE)[[i]],
+    ).values
+    loss, _ = policy_loss(
+        row,
+        logprobs=token_logprobs(logits)[[i]],
+        advantages=values,
+        mask=mask,
+        denominators=denominators(mask, one, 2),
+    )
+    return torch.autograd.grad(loss, logits)[0]
+
+
+def test_reward_to_go_has_another_variance_than_the_total() -> None:
+    total, rtg = variance(["vpg", "vpg-rtg"])
+    assert total > 0
+    assert rtg > 0
+    assert abs(total - rtg) > 1e-4

@@ -1,0 +1,59 @@
+"""Verifiers: `(completion, truth) -> Verdict`.
+
+The ground floor: knows nothing of gymnasium or torch, and imports neither sympy nor jsonschema
+before a verifier needs it.
+"""
+
+from .check import Finding, Report, check_verifier
+from .compose import Composite, all_of, any_of, best_of, gates, weighted
+from .errors import (
+    ModelError,
+    RlvrError,
+    TaskError,
+    TrainingStopped,
+    Unscored,
+    UsageError,
+    WorkerError,
+)
+from .exploits import EXPLOITS, Exploit
+from .isolation import Isolated, isolated
+from .protocol import FunctionVerifier, Verifier, verifier, verify
+from .registry import make, names, register
+from .task import Message, Task
+from .verdict import Status, Verdict
+from .workers import WorkerPool
+
+__all__ = [
+    "EXPLOITS",
+    "Composite",
+    "Exploit",
+    "Finding",
+    "FunctionVerifier",
+    "Isolated",
+    "Message",
+    "ModelError",
+    "Report",
+    "RlvrError",
+    "Status",
+    "Task",
+    "TaskError",
+    "TrainingStopped",
+    "Unscored",
+    "UsageError",
+    "Verdict",
+    "Verifier",
+    "WorkerError",
+    "WorkerPool",
+    "all_of",
+    "any_of",
+    "best_of",
+    "check_verifier",
+    "gates",
+    "isolated",
+    "make",
+    "names",
+    "register",
+    "verifier",
+    "verify",
+    "weighted",
+]
