@@ -17,7 +17,7 @@ PLAIN_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + '\\n' 
 _PROBE = "∎"
 """The text of a stand-in assistant message, searched for in the rendered conversation."""
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 
 
 class ChatFormat:

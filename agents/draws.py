@@ -53,7 +53,7 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
     """
     with np.errstate(over="ignore"):
         z = _mix(seeds) + (positions + np.uint64(1)) * _GOLDEN
-    return (_mix(z) >> np.uint64(11)) * 2.0**-53
+    return (_mix(z) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 @dataclass(frozen=True)

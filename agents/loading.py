@@ -1,5 +1,7 @@
 """Loading a causal language model and its tokenizer from a folder or a hub id."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +82,30 @@ def load_model(
         )
     tokenizer = _load_tokenizer(path, trust_remote_code)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=kind, trust_remote_code=trust_remote_code
-        )
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=kind, trust_remote_code=trust_remote_code
+            )
     except Exception as error:
         raise ModelError(
             f"'{path}' could not be loaded as a causal language model: {error}"
         ) from error
-    return model.to(place).eval(), tokenizer
+    model.to(device=place)  # pyright: ignore
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars out of the terminal: loading shows nothing to wait for."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
@@ -97,7 +115,10 @@ def _load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         usable = bool(tokenizer("1 + 1")["input_ids"])
     except Exception as error:
-        raise _no_tokenizer(path, str(error).splitlines()[0]) from error
+        files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
+        local = Path(path).is_dir() and not any((Path(path) / name).exists() for name in files)
+        reason = f"there is no {files[0]}" if local else str(error).splitlines()[0]
+        raise _no_tokenizer(path, reason) from error
     if not usable:
         raise _no_tokenizer(path, "what loads turns every text into nothing")
     return tokenizer

@@ -122,14 +122,14 @@ def token_logprobs(logits: torch.Tensor, targets: torch.Tensor, temperature: flo
         temperature: T > 0, the one that was sampled with.
 
     Returns:
-        `[B, T]` in float32, in nats.
+        `[B, T]` in nats, in float32 (float64 for logits in float64).
 
     Example:
         >>> logits = torch.tensor([[[0.0, 2.0]]])
         >>> round(token_logprobs(logits, torch.tensor([[1]]), 2.0).item(), 4)  # −ln(1 + e⁻¹)
         -0.3133
     """
-    scaled = logits.float()
+    scaled = logits if logits.dtype == torch.float64 else logits.float()
     if temperature != 1:
         scaled = scaled / temperature
     chosen = scaled.gather(-1, targets[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""The embedded default policy: batched decoding on a transformers model, with exact log-probabilities.
+"""The embedded default policy: batched decoding with exact log-probabilities, on transformers.
 
 Prompts of a batch are prefilled together (equal prompts once), then one token a step is drawn for
 every unfinished row; rows that finish leave the batch and its key-value cache. Log-probabilities
@@ -334,15 +334,14 @@ def eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """
     config = getattr(model, "generation_config", None)
     stated = getattr(config, "eos_token_id", None)
-    ids = set(stated if isinstance(stated, list | tuple) else [stated])
-    ids.add(tokenizer.eos_token_id)
-    ids.discard(None)
+    several = stated if isinstance(stated, list | tuple) else [stated]
+    ids = [int(i) for i in (*several, tokenizer.eos_token_id) if i is not None]
     if not ids:
         raise ModelError(
             f"{type(model).__name__}: neither the generation config nor the tokenizer names an "
             "end-of-sequence token, so no completion could end; set tokenizer.eos_token"
         )
-    return tuple(sorted(int(i) for i in ids))
+    return tuple(sorted(set(ids)))
 
 
 def refuse_unsupported(model: Any) -> None:

@@ -69,7 +69,8 @@ def step(
     optimizer: torch.optim.Optimizer,
     watch: Stopwatch,
     prompts: Sequence[Sequence[int]],
-    reward: Callable[[str], float],
+    truths: Sequence[Any],
+    reward: Callable[[str, Any], float],
     *,
     group_size: int,
     max_tokens: int,
@@ -78,11 +79,14 @@ def step(
     """Take one step on a batch of prompts, `group_size` completions each."""
     with watch.part("sampling"):
         ids, attention = left_padded([p for p in prompts for _ in range(group_size)])
-        tokens, present = sample(model, tokenizer.eos_token_id, (ids, attention), seeds, max_tokens)
+        drawn = sample(model, tokenizer.eos_token_id, (ids, attention), seeds, max_tokens)
+        tokens, present = (tensor.clone() for tensor in drawn)  # out of inference mode
         kept = [row[mask] for row, mask in zip(tokens, present, strict=True)]
         texts = tokenizer.batch_decode(kept, skip_special_tokens=True)
     with watch.part("verify"):
-        rewards = torch.tensor([reward(text) for text in texts])
+        repeated = [truth for truth in truths for _ in range(group_size)]
+        scores = [reward(text, truth) for text, truth in zip(texts, repeated, strict=True)]
+        rewards = torch.tensor(scores)
     with watch.part("learn"):
         whole, width = torch.cat([ids, tokens], 1), tokens.shape[1]
         mask = torch.cat([attention, present.long()], 1)
@@ -94,7 +98,7 @@ def step(
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
         ).logits[:, :-1]
         logprobs = -torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), tokens.clone(), reduction="none"
+            logits.transpose(1, 2), tokens, reduction="none"
         )
         loss = -((logprobs * present).sum(1) * leave_one_out(rewards, group_size)).mean()
         optimizer.zero_grad()

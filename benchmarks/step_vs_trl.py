@@ -2,8 +2,7 @@
 
 Same tiny model, same prompts in the same order, 256 episodes a step (32 groups of 8), CPU, float32.
 Each system runs in a warm process of its own; blocks of a few steps go round the systems, so that
-one runs at a time and all share whatever the machine does. The first step of a block is not
-counted: it pays for caches that the other systems emptied.
+one runs at a time and all share whatever the machine does.
 
     python benchmarks/step_vs_trl.py --out steps.json
 
@@ -15,7 +14,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import report
-import systems
 import torch
 from stopwatch import PARTS
-from systems import Job
+from systems import RUNNERS, Job, run_trl
 from trl_trainers import Knobs, Shape
 from workers import Step, Worker
-from workloads import FIXED, RAGGED, Workload, writer
+from workloads import FIXED, RAGGED, Workload, paid, writer
 
 Runner = Callable[..., None]
 Results = dict[str, list[list[Step]]]
@@ -39,6 +37,19 @@ Results = dict[str, list[list[Step]]]
 CHOSEN = {FIXED.name: Knobs(), RAGGED.name: Knobs()}
 """The settings of TRL that `--tune` found fastest."""
 
+TASKS = 1024
+"""Different prompts of a workload."""
+
+PAIRS = (
+    ("ours rloo", "bare loop"),
+    ("ours grpo", "bare loop"),
+    ("TRL RLOO", "bare loop"),
+    ("TRL RLOO", "ours rloo"),
+    ("TRL GRPO", "ours grpo"),
+    ("TRL GRPO", "ours rloo"),
+)
+"""The ratios that are printed, where both systems ran."""
+
 VARIANTS: dict[str, Knobs] = {
     "one backward pass": Knobs(),
     "2 backward passes": Knobs(accumulation=2),
@@ -46,10 +57,23 @@ VARIANTS: dict[str, Knobs] = {
     "8 backward passes": Knobs(accumulation=8),
     "continuous batching": Knobs(continuous_batching=True),
     "static cache": Knobs(more={"cache_implementation": "static"}),
+    "eager attention": Knobs(attention="eager"),
     "AdamW not fused": Knobs(more={"optim": "adamw_torch"}),
     "gradient checkpointing": Knobs(more={"gradient_checkpointing": True}),
     "bfloat16 (TRL's default)": Knobs(more={"bf16": True}),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """How the systems take turns."""
+
+    rounds: int
+    """Blocks per system."""
+    steps: int
+    """Counted steps per block."""
+    uncounted: int
+    """Steps at the beginning of a block that pay for caches which the other systems emptied."""
 
 
 def main() -> None:
@@ -61,14 +85,14 @@ def main() -> None:
     cache = Path(tempfile.gettempdir()) / "rlvr-benchmarks"
     model = writer(cache, steps=options.teach)
     result: dict[str, Any] = {"circumstances": facts, "workloads": {}}
-    for workload, rounds, steps in (
-        (FIXED, options.rounds, options.steps),
-        (RAGGED, max(1, options.rounds // 2), max(2, options.steps // 2)),
+    for workload, blocks in (
+        (FIXED, Blocks(rounds=options.rounds, steps=options.steps, uncounted=1)),
+        (RAGGED, Blocks(rounds=options.ragged_rounds, steps=1, uncounted=0)),
     ):
         if options.workload in workload.name:
             chosen = _variants(options.kind) if options.tune else _systems(CHOSEN[workload.name])
             with tempfile.TemporaryDirectory() as folder:
-                found = measure(workload, chosen, str(model), Path(folder), options, rounds, steps)
+                found = measure(workload, chosen, str(model), Path(folder), options.threads, blocks)
             print("\n" + describe(workload, found), flush=True)
             result["workloads"][workload.name] = as_json(found)
     if options.out:
@@ -80,9 +104,12 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=12, help="blocks per system (half: ragged)")
-    parser.add_argument("--steps", type=int, default=6, help="steps per block (half: ragged)")
-    parser.add_argument("--teach", type=int, default=250, help="supervised steps of the model")
+    parser.add_argument("--rounds", type=int, default=10, help="blocks per system, eight tokens")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="counted steps per block, eight tokens"
+    )
+    parser.add_argument("--ragged-rounds", type=int, default=4, help="steps per system, ragged")
+    parser.add_argument("--teach", type=int, default=300, help="supervised steps of the model")
     parser.add_argument("--workload", default="", help="part of a workload's name; all if empty")
     parser.add_argument("--tune", action="store_true", help="compare settings of TRL")
     parser.add_argument("--kind", default="grpo", choices=["rloo", "grpo"], help="for --tune")
@@ -90,42 +117,36 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _systems(knobs: Knobs) -> dict[str, tuple[Runner, Knobs | None]]:
-    return {
-        "bare loop": (systems.run_bare, None),
-        "TRL RLOO": (systems.run_trl_rloo, knobs),
-        "TRL GRPO": (systems.run_trl_grpo, knobs),
-        "ours rloo": (systems.run_ours_rloo, None),
-        "ours grpo": (systems.run_ours_grpo, None),
-    }
+def _systems(knobs: Knobs) -> dict[str, tuple[Runner, Knobs]]:
+    return {name: (runner, knobs) for name, runner in RUNNERS.items()}
 
 
-def _variants(kind: str) -> dict[str, tuple[Runner, Knobs | None]]:
-    return {name: (partial(systems.run_trl, kind=kind), knobs) for name, knobs in VARIANTS.items()}
+def _variants(kind: str) -> dict[str, tuple[Runner, Knobs]]:
+    return {name: (partial(run_trl, kind=kind), knobs) for name, knobs in VARIANTS.items()}
 
 
 def measure(
     workload: Workload,
-    chosen: Mapping[str, tuple[Runner, Knobs | None]],
+    chosen: Mapping[str, tuple[Runner, Knobs]],
     model: str,
     folder: Path,
-    options: argparse.Namespace,
-    rounds: int,
-    steps: int,
+    threads: int,
+    blocks: Blocks,
 ) -> Results:
     """Run blocks of steps of every system in turn; the order alternates between rounds."""
     shape = Shape(max_tokens=workload.max_tokens)
-    job = Job(workload=workload, model=model, scratch="", shape=shape)
+    job = Job(tasks=workload.tasks(TASKS), reward=paid, model=model, scratch="", shape=shape)
     workers = []
-    for name, (runner, knobs) in chosen.items():
-        own = replace(job, scratch=systems.scratch(folder, name.replace(" ", "-")), knobs=knobs)
-        workers.append(Worker(name, options.threads, runner, own))
+    for number, (name, (runner, knobs)) in enumerate(chosen.items()):
+        own = replace(job, scratch=str(folder / str(number)), knobs=knobs)
+        workers.append(Worker(name, threads, runner, own))
     found: Results = defaultdict(list)
     try:
         workers = [worker for worker in workers if _starts(worker)]
-        for number in range(rounds):
+        for number in range(blocks.rounds):
             for worker in workers if number % 2 == 0 else workers[::-1]:
-                found[worker.name].append(worker.steps(steps + 1)[1:])
+                taken = worker.steps(blocks.uncounted + blocks.steps)
+                found[worker.name].append(taken[blocks.uncounted :])
     finally:
         for worker in workers:
             worker.close()
@@ -136,7 +157,7 @@ def _starts(worker: Worker) -> bool:
     """Warm a worker up; says so where a system cannot run at all."""
     try:
         worker.wait_ready()
-        worker.steps(2)
+        worker.steps(1)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         print(f"{worker.name}: left out, it does not run here: {reason}", flush=True)
@@ -147,26 +168,21 @@ def _starts(worker: Worker) -> bool:
 
 def describe(workload: Workload, found: Results) -> str:
     """Return the tables: times and split, ratios of pairs, lengths."""
-    lines = [
-        f"### {workload.name}",
-        "",
-        "Milliseconds per step: median (quartiles); medians of the parts",
-        "",
-    ]
-    lines += [
-        report.table(["system", "step", *PARTS], [_times(n, b) for n, b in found.items()]),
-        "",
-    ]
-    ratios = [_ratios(name, found) for name in found]
-    lines += ["Row over column, median (quartiles) of the rounds' ratios", ""]
-    lines += [
-        report.table(["", *found], ratios),
-        "",
-        "Completion lengths in characters, all steps",
-        "",
-    ]
+    times = [_times(name, blocks) for name, blocks in found.items()]
+    pairs = [pair for pair in PAIRS if set(pair) <= set(found)]
+    pairs = pairs or [(name, next(iter(found))) for name in found]
+    ratios = [[f"{mine} / {theirs}", _ratio(mine, theirs, found)] for mine, theirs in pairs]
+    lengths = [_lengths(name, blocks) for name, blocks in found.items()]
     head = ["system", "episodes", "mean", "5 %", "median", "95 %", "most", "over 150", "reward"]
-    return "\n".join([*lines, report.table(head, [_lengths(n, b) for n, b in found.items()])])
+    parts = [
+        f"### {workload.name}",
+        "Milliseconds per step: median (quartiles), and medians of the parts.",
+        report.table(["system", "step", *PARTS], times),
+        report.table(["ratio of step times", "median (quartiles) over the rounds"], ratios),
+        "Completion lengths in characters, over all steps.",
+        report.table(head, lengths),
+    ]
+    return "\n\n".join(parts)
 
 
 def _all(blocks: Sequence[Sequence[Step]]) -> list[Step]:
@@ -180,14 +196,13 @@ def _times(name: str, blocks: Sequence[Sequence[Step]]) -> list[str]:
     return [name, whole, *(f"{1000 * seconds:.1f}" for seconds in parts)]
 
 
-def _ratios(name: str, found: Results) -> list[str]:
+def _ratio(mine: str, theirs: str, found: Results) -> str:
     """Compare the medians of blocks of the same round."""
-    medians = {n: [np.median([s.seconds for s in block]) for block in b] for n, b in found.items()}
-    pairs = [
-        [float(mine / theirs) for mine, theirs in zip(medians[name], medians[other], strict=True)]
-        for other in found
+    ratios = [
+        float(np.median([s.seconds for s in one]) / np.median([s.seconds for s in other]))
+        for one, other in zip(found[mine], found[theirs], strict=True)
     ]
-    return [name, *(report.spread(pair) for pair in pairs)]
+    return report.spread(ratios)
 
 
 def _lengths(name: str, blocks: Sequence[Sequence[Step]]) -> list[str]:

@@ -1,76 +1,109 @@
-"""The systems of the step benchmark, each a function that runs its own loop behind a gate."""
+"""The systems under test, each a function that runs its own training loop behind a gate."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import bare_loop
 import numpy as np
 import torch
-import workloads
+from stopwatch import PARTS
+from trl_trainers import Knobs, Shape, make_trainer
 from workers import Gate
-from workloads import Workload
+from workloads import rendered
 
+from rlvr.agents import Sampling, TransformersPolicy, load_model
 from rlvr.envs import PromptEnv
+from rlvr.rl_core import training
 from rlvr.rl_core.sources import Schedule, open_sources
 from rlvr.verifiers import Task, verifier
+
+Reward = Callable[[str, Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What a worker is told."""
 
-    workload: Workload
+    tasks: list[Task]
+    """What is trained on."""
+    reward: Reward
+    """Of a completion and a truth; the same function in every system."""
     model: str
     """Folder of the initial weights."""
     scratch: str
     """Folder for whatever the system writes."""
-    shape: "Any"
-    """A `trl_trainers.Shape`."""
-    pool: int = 1024
-    """Different prompts, walked through in the order of our schedule by every system."""
-    knobs: Any = field(default=None)
-    """A `trl_trainers.Knobs`, for TRL."""
+    shape: Shape
+    """Sizes and optimiser."""
+    planned: int = 200
+    """Steps for which prompts are laid out in our trainer's order; then TRL and the bare loop
+    begin again."""
+    held_out: list[Task] = field(default_factory=list)
+    """What is evaluated on between blocks."""
+    knobs: Knobs = field(default_factory=Knobs)
+    """For TRL."""
+
+
+def recording(reward: Reward, gate: Gate) -> Reward:
+    """Return a reward function that notes each length and reward at the gate."""
+
+    def noted(completion: str, truth: Any) -> float:
+        value = reward(completion, truth)
+        gate.lengths.append(len(completion))
+        gate.rewards.append(value)
+        return value
+
+    return noted
 
 
 def environment(job: Job, gate: Gate) -> PromptEnv:
-    """Return our environment of the workload, with the reward that every system gets."""
-    reward = workloads.recording(workloads.paid, gate.lengths, gate.rewards)
-    tasks = [
-        Task(id=f"write-{i}", prompt=prompt, truth=None)
-        for i, prompt in enumerate(job.workload.prompts(job.pool))
-    ]
-    return PromptEnv(tasks, verifier(lambda completion, truth: reward(completion)))
+    """Return our environment of the job."""
+    return PromptEnv(job.tasks, verifier(recording(job.reward, gate)))
 
 
-def order(env: PromptEnv, shape: Any, steps: int) -> list[list[int]]:
+def plan(job: Job) -> list[list[Task]]:
     """Return which tasks our trainer poses at each step."""
-    schedule = Schedule(open_sources([env]), shape.seed)
-    picks = (schedule.step(step, shape.prompts_per_step) for step in range(steps))
-    return [[int(p.index or 0) for p in prompts] for prompts in picks]
+    env = PromptEnv(job.tasks, verifier(job.reward))
+    schedule = Schedule(open_sources([env]), job.shape.seed)
+    steps = (schedule.step(step, job.shape.prompts_per_step) for step in range(job.planned))
+    return [[job.tasks[prompt.index or 0] for prompt in step] for step in steps]
+
+
+def solved_share(job: Job, model: Any, tokenizer: Any, samples: int = 2) -> float:
+    """Return the share of samples on the held-out tasks that are right, with fixed draws."""
+    training_mode = model.training
+    policy = TransformersPolicy(model, tokenizer, check=False)
+    tasks = [task for task in job.held_out for _ in range(samples)]
+    prompts = tokenizer(rendered(tokenizer, [str(task.prompt) for task in tasks]))["input_ids"]
+    samplings = [Sampling(max_tokens=job.shape.max_tokens, seed=i) for i in range(len(tasks))]
+    drawn = policy.generate_batch(prompts, samplings)
+    texts = [policy.format.text(completion.tokens) for completion in drawn]
+    model.train(training_mode)
+    return float(np.mean([job.reward(t, task.truth) for t, task in zip(texts, tasks, strict=True)]))
 
 
 def run_bare(gate: Gate, job: Job) -> None:
     """The loop without a framework."""
-    model, tokenizer = workloads.load(job.model)
-    shape, env = job.shape, environment(job, gate)
-    texts = workloads.rendered(tokenizer, [str(task.prompt) for task in env.tasks])
-    prompts = tokenizer(texts)["input_ids"]
-    reward = workloads.recording(workloads.paid, gate.lengths, gate.rewards)
+    model, tokenizer = load_model(job.model, device="cpu")
+    shape, reward = job.shape, recording(job.reward, gate)
+    truths = [[task.truth for task in step] for step in plan(job)]
+    texts = [rendered(tokenizer, [str(task.prompt) for task in step]) for step in plan(job)]
+    prompts = [tokenizer(step)["input_ids"] for step in texts]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=shape.lr, betas=(0.9, shape.beta2), weight_decay=0.0
     )
     rng = np.random.default_rng(shape.seed)
-    cycle = order(env, shape, job.pool // shape.prompts_per_step)
     gate.ready()
-    for step in range(shape.steps):
+    for number in range(shape.steps):
+        at = number % len(prompts)
         bare_loop.step(
             model,
             tokenizer,
             optimizer,
             gate.watch,
-            [prompts[i] for i in cycle[step % len(cycle)]],
+            prompts[at],
+            truths[at],
             reward,
             group_size=shape.group_size,
             max_tokens=shape.max_tokens,
@@ -81,42 +114,75 @@ def run_bare(gate: Gate, job: Job) -> None:
 
 def run_trl(gate: Gate, job: Job, kind: str) -> None:
     """One of TRL's trainers."""
-    from trl_trainers import make_trainer
-
-    model, tokenizer = workloads.load(job.model)
-    env = environment(job, gate)
-    cycle = order(env, job.shape, job.pool // job.shape.prompts_per_step)
-    chosen = [str(env.tasks[i].prompt) for step in cycle for i in step]
-    rows = [{"prompt": text, "truth": ""} for text in workloads.rendered(tokenizer, chosen)]
-    reward = workloads.recording(workloads.paid, gate.lengths, gate.rewards)
+    model, tokenizer = load_model(job.model, device="cpu")
+    tasks = [task for step in plan(job) for task in step]
+    texts = rendered(tokenizer, [str(task.prompt) for task in tasks])
+    rows = [{"prompt": text, "truth": task.truth} for text, task in zip(texts, tasks, strict=True)]
+    reward = recording(job.reward, gate)
+    gate.evaluate = partial(solved_share, job, model, tokenizer)
     trainer = make_trainer(
-        kind,
-        gate,
-        model,
-        tokenizer,
-        rows,
-        lambda text, _: reward(text),
-        job.shape,
-        job.knobs,
-        job.scratch,
+        kind, gate, model, tokenizer, rows, reward, job.shape, job.knobs, job.scratch
     )
     trainer.train()
 
 
-run_trl_rloo, run_trl_grpo = partial(run_trl, kind="rloo"), partial(run_trl, kind="grpo")
-
-
 def run_ours(gate: Gate, job: Job, algorithm: str) -> None:
-    """Our trainer."""
-    raise NotImplementedError
+    """Our trainer, with the split that it measures itself."""
+    shape = job.shape
+    training.Trainer = partial(_gated, gate, job)  # pyright: ignore
+    training.train(
+        env=environment(job, gate),
+        quiet=True,
+        model=job.model,
+        device="cpu",
+        algorithm=algorithm,
+        beta=0.0,
+        group_size=shape.group_size,
+        prompts_per_step=shape.prompts_per_step,
+        max_tokens=shape.max_tokens,
+        lr=shape.lr,
+        beta2=shape.beta2,
+        max_grad_norm=shape.max_grad_norm,
+        warmup_steps=0,
+        eval_tasks=0,
+        checkpoint_every=0,
+        steps=shape.steps,
+        seed=shape.seed,
+        out=f"{job.scratch}/run",
+    )
 
 
-run_ours_rloo = partial(run_ours, algorithm="rloo")
-run_ours_grpo = partial(run_ours, algorithm="grpo")
+def _gated(gate: Gate, job: Job, *args: Any) -> training.Trainer:
+    """Make a trainer that waits at the gate when it has written a step's line, and before all.
+
+    The line is the last that a step does, and the first place where its times are known.
+    """
+    trainer = _Trainer(*args)
+    append, run_all = trainer.run.append, trainer.run_all
+    model, tokenizer = trainer.policy.model, trainer.policy.tokenizer
+
+    def then_tick(name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        append(name, lines)
+        if name == "metrics.jsonl":
+            (line,) = lines
+            gate.tick({part: line[f"time/{part}"] for part in PARTS if part != "other"})
+
+    def when_ready(*, resume: bool) -> training.Result:
+        gate.evaluate = partial(solved_share, job, model, tokenizer)
+        gate.ready()
+        return run_all(resume=resume)
+
+    trainer.run.append, trainer.run_all = then_tick, when_ready  # pyright: ignore
+    return trainer
 
 
-def scratch(folder: Path, name: str) -> str:
-    """Make a folder for a system's files."""
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
-    return str(place)
+_Trainer = training.Trainer
+
+RUNNERS: dict[str, Callable[[Gate, Job], None]] = {
+    "bare loop": run_bare,
+    "TRL RLOO": partial(run_trl, kind="rloo"),
+    "TRL GRPO": partial(run_trl, kind="grpo"),
+    "ours rloo": partial(run_ours, algorithm="rloo"),
+    "ours grpo": partial(run_ours, algorithm="grpo"),
+}
+"""Every system by name."""

@@ -45,6 +45,8 @@ class Knobs:
     """Backward passes per optimiser step, each over `episodes / accumulation` rows."""
     continuous_batching: bool = False
     """Sampling by transformers' continuous batching instead of `generate`."""
+    attention: str = "sdpa"
+    """Which of transformers' attention implementations the model uses."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of TRL's config."""
 
@@ -96,6 +98,7 @@ def make_trainer(
     def rewards(completions: list[str], truth: list[Any], **_: Any) -> list[float]:
         return [reward(text, true) for text, true in zip(completions, truth, strict=True)]
 
+    model.set_attn_implementation(knobs.attention)
     with warnings.catch_warnings(action="ignore"):
         trainer = trainer_class(
             model=model,

@@ -8,6 +8,7 @@ each of its steps it calls `Gate.tick`, which does not return before the next st
 import multiprocessing
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -90,6 +91,7 @@ class Gate:
 
 def _serve(pipe: Connection, threads: int, target: Callable[..., None], args: Any) -> None:
     torch.set_num_threads(threads)
+    warnings.simplefilter("ignore", FutureWarning)  # TRL's calls into transformers
     try:
         target(Gate(pipe), *args)
         pipe.send(RuntimeError("the system's loop ended early; give it more steps"))

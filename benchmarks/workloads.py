@@ -11,16 +11,19 @@ So every system draws its lengths from the same law by its own sampling, and non
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
-from rlvr.agents import load_model
 from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.agents.scoring import continuation_logits, pad, token_logprobs
+from rlvr.verifiers import Task
+
+logging.disable_progress_bar()
 
 LONG_SHARE = 0.04
 """Share of `?` completions that only the token limit ends."""
@@ -42,33 +45,22 @@ class Workload:
     """Last character of the prompts; decides what the model writes."""
     max_tokens: int
 
-    def prompts(self, count: int) -> list[str]:
-        """Return the prompts, the same ones at every call."""
+    def tasks(self, count: int) -> list[Task]:
+        """Return tasks, the same ones at every call."""
         rng = random.Random(f"prompts {self.name}")
-        return [_prompt(rng, self.ending) for _ in range(count)]
+        return [
+            Task(id=f"write-{i}", prompt=_prompt(rng, self.ending), truth=PAYS)
+            for i in range(count)
+        ]
 
 
 FIXED = Workload(name="eight tokens", ending="!", max_tokens=8)
 RAGGED = Workload(name="ragged, 4 to 192 tokens", ending="?", max_tokens=192)
 
 
-def paid(completion: str) -> float:
-    """The reward of every system: 1 if the last letter is one of the first four."""
-    return float(completion[-1:] in PAYS and completion != "")
-
-
-def recording(
-    reward: Callable[..., float], lengths: list[int], rewards: list[float]
-) -> Callable[..., float]:
-    """Return a reward function that notes what it is given and what it pays."""
-
-    def noted(completion: str, *truth: Any) -> float:
-        value = reward(completion, *truth)
-        lengths.append(len(completion))
-        rewards.append(value)
-        return value
-
-    return noted
+def paid(completion: str, truth: str) -> float:
+    """The reward of every system: 1 if the last letter is one of those in `truth`."""
+    return float(completion[-1:] in truth and completion != "")
 
 
 def _prompt(rng: random.Random, ending: str) -> str:
@@ -99,7 +91,10 @@ def writer(folder: Path, steps: int) -> Path:
     place = folder / f"writer-{key}"
     if not (place / "tokenizer.json").exists():
         model, tokenizer = build(EmbeddedConfig())
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the same weights whatever the number of threads measured with
         _teach(model, tokenizer, steps)
+        torch.set_num_threads(threads)
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
     return place
@@ -128,7 +123,7 @@ def _teach(model: Any, tokenizer: Any, steps: int) -> None:
 def _row(
     rng: random.Random, tokenizer: Any, ending: str | None, whole: bool
 ) -> tuple[list[int], list[int]]:
-    ending = ending or ("?" if rng.random() < 0.8 else "!")
+    ending = ending or ("?" if rng.random() < 0.7 else "!")
     text, ends = _completion(rng, ending, RAGGED.max_tokens if whole else SHOWN)
     prompt = rendered(tokenizer, [_prompt(rng, ending)])[0]
     tokens = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] * ends
@@ -139,8 +134,3 @@ def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """Return prompts as the texts that the chat template makes of them."""
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
-
-
-def load(folder: str | Path) -> tuple[Any, Any]:
-    """Load a model and its tokenizer for the CPU."""
-    return load_model(folder, device="cpu")

@@ -344,15 +344,22 @@ def _as_given(section: type[Any], name: str, value: Any) -> Any:
         if not all(isinstance(item, str) for item in value):
             raise UsageError(f"{name} must be texts, got {value!r}")
         return value
-    wanted = {int: int, float: (int, float), bool: bool, str: str}
-    optional = {int | None: int, float | None: (int, float), str | None: str}
-    types = wanted.get(kind) or optional.get(kind)
-    unset = value is None and kind in optional
-    if (
-        types
-        and not unset
-        and (not isinstance(value, types) or isinstance(value, bool) != (kind is bool))
-    ):
-        expected = getattr(kind, "__name__", str(kind))
+    plain = _PLAIN.get(kind)
+    if plain is None or (value is None and "None" in str(kind)):
+        return value
+    if not isinstance(value, plain) or isinstance(value, bool) != (plain == (bool,)):
+        expected = " or ".join(one.__name__ for one in plain)
         raise UsageError(f"{name} must be of type {expected}, got {value!r}")
-    return float(value) if kind in (float, float | None) and not unset else value
+    return float(value) if float in plain else value  # pyright: ignore
+
+
+_PLAIN: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    int | None: (int,),
+    float: (int, float),
+    float | None: (int, float),
+    bool: (bool,),
+    str: (str,),
+    str | None: (str,),
+}
+"""Annotation → the types that a value may have."""

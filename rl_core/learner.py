@@ -172,7 +172,7 @@ class Learner:
                 rectangle = batch.rectangle(part, model.device)
                 logits = continuation_logits(model, rectangle, self.vocabulary)
                 values = token_logprobs(logits, rectangle.targets, self.temperature)
-                out[torch.tensor(part), : rectangle.width] = values.cpu()
+                out[torch.tensor(part), : rectangle.width] = values.to(out)
         return torch.where(batch.mask, out, 0.0)
 
 

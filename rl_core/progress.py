@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -92,10 +93,11 @@ def _cells(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
 def print_table(
     title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None
 ) -> None:
-    """Print a table; texts are cut to one line each."""
+    """Print a table; the last column takes the lines that it needs, the others are never cut."""
     table = Table(title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="ellipsis", no_wrap=True)
+    for head in heads[:-1]:
+        table.add_column(head, no_wrap=True)
+    table.add_column(heads[-1], overflow="fold")
     for row in rows:
-        table.add_row(*[str(cell).replace("\n", "⏎") for cell in row])
-    (console or Console(file=sys.stdout, highlight=False)).print(table, markup=False)
+        table.add_row(*[escape(str(cell)) for cell in row])
+    (console or Console(file=sys.stdout, highlight=False)).print(table)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..agents.loading import quiet_transformers
 from ..verifiers import TrainingStopped, UsageError
 from .config import TrainConfig
 
@@ -188,7 +189,8 @@ def _is_write_failure(error: BaseException) -> bool:
 def save_model(folder: Path, model: Any, tokenizer: Any) -> None:
     """Write a model and its tokenizer as a `from_pretrained` folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

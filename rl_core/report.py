@@ -1,4 +1,4 @@
-"""What a run leaves to look at: the curve as PNG, and one page with curve, figures and completions."""
+"""What a run leaves to look at: the curve as PNG, and a page with figures and completions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

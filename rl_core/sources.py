@@ -173,9 +173,7 @@ def _copies(
     )
 
 
-def _judged(
-    env: "gymnasium.Env[str, str]", verifier: Verifier | str | None
-) -> "gymnasium.Env[str, str]":
+def _judged(env: Any, verifier: Verifier | str | None) -> "gymnasium.Env[str, str]":
     if not isinstance(env, gymnasium.Env):
         raise UsageError(f"the function must return a gymnasium.Env, got {type(env).__name__}")
     if verifier is None:
@@ -204,7 +202,7 @@ class Prompt:
 
 
 class Schedule:
-    """Which tasks each step poses: a seeded walk through every source, without repeats in a walk."""
+    """Which tasks each step poses: a seeded walk through every source, a new order each time."""
 
     def __init__(self, sources: Sequence[Source], seed: int) -> None:
         """Start every walk at its beginning."""

@@ -40,21 +40,10 @@ MISMATCH = 0.01
 """Mean difference in nats between the sampler's and the learner's log-probabilities above which
 float32 training stops: rounding gives less than 1e-5, so one of the two has other weights."""
 
-MAY_CHANGE = frozenset(
-    [
-        "steps",
-        "out",
-        "eval_every",
-        "eval_tasks",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "rollouts_per_step",
-        "max_unscored",
-        "max_solved_before",
-        "device",
-        "max_rows",
-    ]
-)
+MAY_CHANGE = {
+    *("steps", "out", "eval_every", "eval_tasks", "checkpoint_every", "keep_checkpoints"),
+    *("rollouts_per_step", "max_unscored", "max_solved_before", "device", "max_rows"),
+}
 """Settings that may differ on resume: none of them changes what is learned from a step."""
 
 Callback = Callable[["Trainer", dict[str, float]], None]
@@ -187,8 +176,8 @@ def _check_contamination(
             found = contamination(source.tasks, asked)
             if found.exact and policy == "refuse":
                 raise UsageError(
-                    f"evaluation tasks of {held.name} are training tasks of {source.name}: {found}; "
-                    "give other --eval-env, or --contamination warn"
+                    f"evaluation tasks of {held.name} are training tasks of {source.name}: "
+                    f"{found}; give other --eval-env, or --contamination warn"
                 )
             if found:
                 display.say(f"warning: {held.name} in {source.name}: {found}")
@@ -411,7 +400,7 @@ class Trainer:
             )
 
     def _say_if_silent(self, metrics: dict[str, float]) -> None:
-        """Say when a batch taught nothing: at first, then at every tenfold of such steps in a row."""
+        """Say when a batch taught nothing: at first, and after 10, 100, … such steps in a row."""
         self._silent = self._silent + 1 if metrics["dead_groups"] >= 1 else 0
         if self._silent and np.log10(self._silent) % 1 == 0:
             self.display.say(

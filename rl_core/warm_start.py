@@ -72,7 +72,7 @@ def near_miss(solution: str, other: str, rng: np.random.Generator) -> str:
 
     Example:
         >>> near_miss("x = 12", "x = 3", np.random.default_rng(0))
-        'x = 19'
+        'x = 20'
     """
     found = _NUMBER.search(solution)
     if found is None:

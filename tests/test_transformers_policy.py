@@ -212,7 +212,7 @@ def test_a_recurrent_model_is_refused_by_name() -> None:
     config = transformers.MambaConfig(
         vocab_size=V, hidden_size=32, num_hidden_layers=1, eos_token_id=1
     )
-    with pytest.raises(ModelError, match="MambaForCausalLM cannot be run .* recurrent state"):
+    with pytest.raises(ModelError, match=r"MambaForCausalLM cannot be run .* recurrent state"):
         TransformersPolicy(transformers.MambaForCausalLM(config), TOKENIZER)
 
 
@@ -221,7 +221,7 @@ def test_an_encoder_decoder_is_refused_by_name() -> None:
         vocab_size=V, d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8,
         decoder_start_token_id=0,
     )  # fmt: skip
-    with pytest.raises(ModelError, match="T5ForConditionalGeneration .* encoder-decoder"):
+    with pytest.raises(ModelError, match=r"T5ForConditionalGeneration .* encoder-decoder"):
         TransformersPolicy(transformers.T5ForConditionalGeneration(config), TOKENIZER)
 
 
@@ -241,7 +241,7 @@ def test_a_model_that_padding_confuses_is_refused_with_the_difference() -> None:
     model = _Absolute(config)
     with torch.no_grad():
         model.transformer.wpe.weight.mul_(50)
-    with pytest.raises(ModelError, match="_Absolute cannot be run .* differ .* nats"):
+    with pytest.raises(ModelError, match=r"_Absolute cannot be run .* differ .* nats"):
         TransformersPolicy(model, TOKENIZER)
 
 

@@ -18,7 +18,7 @@ from .errors import (
 from .exploits import EXPLOITS, Exploit
 from .isolation import Isolated, isolated
 from .protocol import FunctionVerifier, Verifier, verifier, verify
-from .registry import make, names, register
+from .registry import describe, make, names, register
 from .task import Message, Task
 from .verdict import Status, Verdict
 from .workers import WorkerPool
@@ -48,6 +48,7 @@ __all__ = [
     "any_of",
     "best_of",
     "check_verifier",
+    "describe",
     "gates",
     "isolated",
     "make",

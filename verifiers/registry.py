@@ -54,6 +54,20 @@ def names() -> list[str]:
     return sorted(_TABLE)
 
 
+def describe(name: str) -> str:
+    """Return the first sentence of a verifier's documentation.
+
+    Raises:
+        UsageError: No verifier has that name.
+
+    Example:
+        >>> describe("exact")
+        'The answer is the truth, letter for letter.'
+    """
+    text = inspect.getdoc(load(name)) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
 def load(name: str) -> Factory | Verifier:
     """Return what stands in the table under `name`, imported.
 

@@ -1,0 +1,177 @@
+"""Rollouts: many episodes, exact tokens, any environment, any thread."""
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import gymnasium
+import pytest
+
+from rlvr.agents import Episode, Sampling, ScriptedPolicy, TransformersPolicy, rollout
+from rlvr.agents.embedded import byte_tokenizer
+from rlvr.envs import AnyText, PromptEnv
+from rlvr.verifiers import Task, UsageError, verifier
+
+
+@verifier
+def same(completion: str, truth: str) -> bool:
+    return completion == truth
+
+
+def _env(count: int = 4) -> PromptEnv:
+    tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth=str(i)) for i in range(count)]
+    return PromptEnv(tasks, same)
+
+
+def _echo() -> ScriptedPolicy:
+    return ScriptedPolicy(byte_tokenizer(), lambda p: p.split("say ")[-1].split("<|")[0])
+
+
+class Countdown(gymnasium.Env[str, str]):
+    """Asks three times; pays the length of each answer; truncates or terminates as told."""
+
+    def __init__(self, end: str = "terminated", fail: bool = False, nap: float = 0.0) -> None:
+        self.observation_space = self.action_space = AnyText()
+        self.end, self.fail, self.nap = end, fail, nap
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.turn = 0
+        return "first", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self.fail:
+            raise ValueError("the database is gone")
+        time.sleep(self.nap)
+        self.turn += 1
+        over = self.turn == 3
+        return (
+            f"again {self.turn}", float(len(action)),
+            over and self.end == "terminated", over and self.end == "truncated", {},
+        )  # fmt: skip
+
+
+def test_every_episode_answers_its_own_task() -> None:
+    episodes = [Episode(env=_env(), seed=i, index=i % 4, group=i) for i in range(40)]
+    found = rollout(episodes, _echo())
+    assert [t.reward for t in found] == [1.0] * 40
+    assert [t.task_id for t in found] == [f"t{i % 4}" for i in range(40)]
+    assert [t.group for t in found] == list(range(40))
+
+
+def test_the_tokens_are_the_prompt_and_what_was_sampled(tiny: tuple[Any, Any]) -> None:
+    policy = TransformersPolicy(*tiny)
+    sampling = Sampling(max_tokens=6)
+    (found,) = rollout([Episode(env=_env(), seed=11, index=2)], policy, sampling)
+    prompt = list(policy.format.prompt([{"role": "user", "content": "say 2"}]))
+    (alone,) = policy.generate_batch([prompt], [Sampling(max_tokens=6, seed=11)])
+    assert found.tokens == prompt + list(alone.tokens)
+    assert found.logprobs == [0.0] * len(prompt) + list(alone.logprobs)
+    assert found.trained == [False] * len(prompt) + [True] * len(alone.tokens)
+    assert found.completion == policy.format.text(alone.tokens)
+
+
+def test_the_same_seeds_give_the_same_trajectories(tiny: tuple[Any, Any]) -> None:
+    policy = TransformersPolicy(*tiny)
+
+    def run() -> list[list[int]]:
+        episodes = [Episode(env=_env(), seed=i, index=0) for i in range(20)]
+        return [t.tokens for t in rollout(episodes, policy, Sampling(max_tokens=8))]
+
+    first = run()
+    assert first == run()
+    assert len({tuple(tokens) for tokens in first}) > 10
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_a_conversation_of_several_turns_keeps_its_tokens(end: str) -> None:
+    policy = ScriptedPolicy(byte_tokenizer(), ["a", "bb", "ccc"])
+    (found,) = rollout([Episode(env=Countdown(end), seed=0)], policy)
+    assert [turn.reward for turn in found.turns] == [1.0, 2.0, 3.0]
+    assert found.reward == 6.0
+    assert found.truncated == (end == "truncated")
+    texts = [policy.format.text(found.tokens[t.start : t.end]) for t in found.turns]
+    assert texts == ["a", "bb", "ccc"]
+    whole = policy.tokenizer.decode(found.tokens)
+    assert whole == (
+        "<|user|>first<|end|><|assistant|>a<|end|><|user|>again 1<|end|><|assistant|>bb<|end|>"
+        "<|user|>again 2<|end|><|assistant|>ccc<|end|>"
+    )
+    assert sum(found.trained) == found.length == 1 + 2 + 3 + 3
+
+
+def test_a_slow_environment_holds_up_no_other() -> None:
+    slow = [Episode(env=Countdown(nap=0.1), seed=i) for i in range(16)]
+    began = time.perf_counter()
+    rollout(slow, ScriptedPolicy(byte_tokenizer(), ["x"]))
+    # 16 episodes of 3 steps of 0.1 s: one after the other they would take 4.8 s.
+    assert time.perf_counter() - began < 2.4
+
+
+def test_an_environment_that_raises_ends_the_rollout_with_its_own_error() -> None:
+    episodes = [Episode(env=_env(), seed=i, index=0) for i in range(5)]
+    episodes.append(Episode(env=Countdown(fail=True), seed=9))
+    with pytest.raises(ValueError, match="the database is gone"):
+        rollout(episodes, _echo())
+
+
+def test_an_unscored_episode_has_no_reward() -> None:
+    @verifier
+    def broken(completion: str, truth: str) -> bool:
+        raise RuntimeError("no judge")
+
+    env = PromptEnv([Task(id="a", prompt="say 1", truth="1")], broken)
+    (found,) = rollout([Episode(env=env, seed=0, index=0)], _echo())
+    assert not found.scored
+    assert math.isnan(found.reward)
+    assert found.verdict["status"] == "error"
+    assert "no judge" in found.verdict["evidence"]["reason"]
+
+
+def test_a_prompt_longer_than_the_context_is_unscored_and_says_so() -> None:
+    env = PromptEnv([Task(id="a", prompt="x" * 80, truth="1")], same)
+    (found,) = rollout(
+        [Episode(env=env, seed=0, index=0)], ScriptedPolicy(byte_tokenizer(), ["1"], context=50)
+    )
+    assert (found.scored, found.truncated, found.length) == (False, True, 0)
+    assert "83 tokens, the model's context is 50" in found.verdict["evidence"]["reason"]
+
+
+def test_a_conversation_that_fills_the_context_is_closed_as_truncated() -> None:
+    policy = ScriptedPolicy(byte_tokenizer(), ["abcdefgh"], context=30)
+    (found,) = rollout([Episode(env=Countdown(), seed=0)], policy)
+    assert found.truncated
+    assert found.scored
+    assert 0 < len(found.turns) < 3
+    assert found.reward == sum(turn.reward for turn in found.turns)
+
+
+def test_a_completion_cut_off_by_its_limit_is_truncated() -> None:
+    (found,) = rollout(
+        [Episode(env=Countdown(), seed=0)],
+        ScriptedPolicy(byte_tokenizer(), ["abcdef"]),
+        Sampling(max_tokens=3),
+    )
+    assert found.truncated
+    assert found.turns[0].reward == 3.0
+
+
+def test_rollout_works_inside_a_running_event_loop() -> None:
+    async def notebook() -> float:
+        return rollout([Episode(env=_env(), seed=0, index=1)], _echo())[0].reward
+
+    assert asyncio.run(notebook()) == 1.0
+
+
+def test_an_environment_twice_in_one_rollout_is_refused() -> None:
+    env = _env()
+    with pytest.raises(UsageError, match="stands in two episodes"):
+        rollout([Episode(env=env, seed=0), Episode(env=env, seed=1)], _echo())
+
+
+def test_thousands_of_quick_episodes_get_through() -> None:
+    episodes = [Episode(env=_env(), seed=i, index=i % 4) for i in range(3000)]
+    assert sum(t.reward for t in rollout(episodes, _echo())) == 3000
