@@ -27,11 +27,19 @@ from trl_trainers import Shape
 from workers import Worker
 
 from rlvr.envs import load_tasks
+from rlvr.rl_core import TrainConfig
 from rlvr.rl_core.records import save_model
+from rlvr.rl_core.sources import EnvChoice
 from rlvr.rl_core.warm_start import WarmStart, embedded_default
 from rlvr.verifiers import Task
 
 SYSTEMS = ("TRL RLOO", "ours rloo", "TRL GRPO", "ours grpo")
+
+DEMO = Path(__file__).parents[1] / "examples" / "arithmetic.toml"
+"""Says what is learned, from which weights, and with which settings."""
+
+HELD_OUT = 400
+"""Held-out tasks that are measured on at most; two samples each."""
 
 PAIRS = (("ours rloo", "TRL RLOO"), ("ours grpo", "TRL GRPO"))
 """What is compared with what."""
@@ -74,10 +82,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--terms", type=int, default=3, help="numbers in a sum")
-    parser.add_argument("--high", type=int, default=10, help="greatest number")
-    parser.add_argument("--warm", type=int, default=400, help="supervised steps beforehand")
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--env", default="", help="what is learned; by default the demo's")
+    parser.add_argument("--warm", type=int, default=0, help="supervised steps; default the demo's")
     parser.add_argument("--goal", type=float, default=0.9)
     parser.add_argument("--every", type=int, default=5, help="steps between measurements")
     parser.add_argument("--steps", type=int, default=300, help="steps after which to give up")
@@ -87,13 +93,23 @@ def _options() -> argparse.Namespace:
 
 def _job(options: argparse.Namespace, folder: Path) -> Job:
     """Draw the tasks and make the initial weights."""
-    settings = {"terms": options.terms, "high": options.high}
-    tasks = list(load_tasks("rlvr/Arithmetic-v0", **settings))
-    held_out = list(load_tasks("rlvr/Arithmetic-v0", **settings, split="test"))[:400]
-    model, tokenizer = embedded_default(tasks, config=WarmStart(steps=options.warm))
-    save_model(folder / "initial", model, tokenizer)
-    shape = Shape(max_tokens=8, lr=options.lr, steps=options.steps + options.every)
-    print(f"{len(tasks)} training tasks, {len(held_out)} held out, {shape}", flush=True)
+    demo = TrainConfig.from_toml(DEMO)
+    choice = EnvChoice.parse(options.env or demo.tasks.env[0])
+    tasks = list(load_tasks(choice.id, **choice.options, split="train"))
+    held_out = load_tasks(choice.id, **choice.options, split="test")
+    held_out = [held_out[i] for i in range(min(HELD_OUT, len(held_out)))]
+    warm = WarmStart(steps=options.warm) if options.warm else WarmStart()
+    save_model(folder / "initial", *embedded_default(tasks, config=warm))
+    shape = Shape(
+        group_size=demo.group_size,
+        prompts_per_step=demo.rollout.prompts_per_step,
+        max_tokens=demo.rollout.max_tokens,
+        lr=demo.optimizer.lr,
+        beta2=demo.optimizer.beta2,
+        max_grad_norm=demo.optimizer.max_grad_norm,
+        steps=options.steps + options.every,
+    )
+    print(f"{choice}, {len(tasks)} training tasks, {len(held_out)} held out\n{shape}\n{warm}")
     return Job(
         tasks=_plain(tasks),
         reward=right,

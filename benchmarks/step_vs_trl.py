@@ -90,7 +90,7 @@ def main() -> None:
         (RAGGED, Blocks(rounds=options.ragged_rounds, steps=1, uncounted=0)),
     ):
         if options.workload in workload.name:
-            chosen = _variants(options.kind) if options.tune else _systems(CHOSEN[workload.name])
+            chosen = _systems(workload) if not options.tune else _variants(workload, options.kind)
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(workload, chosen, str(model), Path(folder), options.threads, blocks)
             print("\n" + describe(workload, found), flush=True)
@@ -117,12 +117,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _systems(knobs: Knobs) -> dict[str, tuple[Runner, Knobs]]:
-    return {name: (runner, knobs) for name, runner in RUNNERS.items()}
+def _systems(workload: Workload) -> dict[str, tuple[Runner, Knobs]]:
+    return {name: (runner, CHOSEN[workload.name]) for name, runner in RUNNERS.items()}
 
 
-def _variants(kind: str) -> dict[str, tuple[Runner, Knobs]]:
-    return {name: (partial(run_trl, kind=kind), knobs) for name, knobs in VARIANTS.items()}
+def _variants(workload: Workload, kind: str) -> dict[str, tuple[Runner, Knobs]]:
+    """Return the settings to compare; continuous batching takes minutes on long completions."""
+    knobs = {n: k for n, k in VARIANTS.items() if workload is FIXED or not k.continuous_batching}
+    return {name: (partial(run_trl, kind=kind), k) for name, k in knobs.items()}
 
 
 def measure(
@@ -142,28 +144,27 @@ def measure(
         workers.append(Worker(name, threads, runner, own))
     found: Results = defaultdict(list)
     try:
-        workers = [worker for worker in workers if _starts(worker)]
-        for number in range(blocks.rounds):
-            for worker in workers if number % 2 == 0 else workers[::-1]:
-                taken = worker.steps(blocks.uncounted + blocks.steps)
-                found[worker.name].append(taken[blocks.uncounted :])
+        running = [w for w in workers if _taken(w, 1) is not None]
+        for _ in range(blocks.rounds):
+            for worker in running:
+                taken = _taken(worker, blocks.uncounted + blocks.steps)
+                found[worker.name].append((taken or [])[blocks.uncounted :])
+            running = [worker for worker in running[::-1] if found[worker.name][-1]]
     finally:
         for worker in workers:
             worker.close()
-    return found
+    return {w.name: found[w.name] for w in workers if w in running}
 
 
-def _starts(worker: Worker) -> bool:
-    """Warm a worker up; says so where a system cannot run at all."""
+def _taken(worker: Worker, steps: int) -> list[Step] | None:
+    """Let a worker take steps; says so where a system cannot run."""
     try:
         worker.wait_ready()
-        worker.steps(1)
+        return worker.steps(steps)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         print(f"{worker.name}: left out, it does not run here: {reason}", flush=True)
-        worker.close()
-        return False
-    return True
+        return None
 
 
 def describe(workload: Workload, found: Results) -> str:

@@ -111,6 +111,7 @@ class Worker:
         self.process = context.Process(target=_serve, args=(theirs, threads, target, args))
         self.process.start()
         theirs.close()
+        self._ready = False
 
     def steps(self, count: int) -> list[Step]:
         """Let the system take some steps."""
@@ -122,7 +123,9 @@ class Worker:
 
     def wait_ready(self) -> None:
         """Wait until the set-up is done."""
-        self._answer()
+        if not self._ready:
+            self._answer()
+            self._ready = True
 
     def _ask(self, command: Any) -> Any:
         self.pipe.send(command)
@@ -132,7 +135,9 @@ class Worker:
         try:
             answer = self.pipe.recv()
         except EOFError:
-            raise RuntimeError(f"worker '{self.name}' has died") from None
+            self.process.join()
+            code = self.process.exitcode
+            raise RuntimeError(f"worker '{self.name}' has died with exit code {code}") from None
         if isinstance(answer, Exception):
             raise RuntimeError(f"worker '{self.name}' failed:\n{answer}")
         return answer

@@ -9,6 +9,7 @@ baseline, and how far each environment's tasks have been walked through.
 """
 
 import json
+import os
 import signal
 import threading
 import time
@@ -106,6 +107,8 @@ def train(
     for name, given in (("env", env), ("eval_env", eval_env)):
         if given and all(isinstance(one, str) for one in given):
             settings[name] = given
+    if "out" in settings:
+        settings["out"] = os.fspath(settings["out"])
     config = TrainConfig.of(config, **settings)
     run = _resumed(config) if resume else None
     display = Display(config.run.steps, quiet=quiet)

@@ -29,9 +29,6 @@ from .records import save_model
 RECIPE = 1
 """Number of the embedded default's recipe: part of the cache's key."""
 
-NEAR = 9
-"""A wrong answer's last number is off by 1 to this much: near enough to look like an answer."""
-
 _NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
 
 
@@ -66,21 +63,23 @@ def near_miss(solution: str, other: str, rng: np.random.Generator) -> str:
     """Return a wrong answer in the same form.
 
     Args:
-        solution: A right answer; its last whole number is moved by 1 to `NEAR`.
+        solution: A right answer; one digit of its last whole number is replaced by another.
         other: Another task's solution, taken where there is no number.
         rng: Source of the choice.
 
     Example:
         >>> near_miss("x = 12", "x = 3", np.random.default_rng(0))
-        'x = 20'
+        'x = 16'
     """
     found = _NUMBER.search(solution)
     if found is None:
         return other
-    value = int(found.group())
-    step = int(rng.integers(1, NEAR + 1))
-    moved = value + step if value < step or rng.random() < 0.5 else value - step
-    return solution[: found.start()] + str(moved) + solution[found.end() :]
+    digits = found.group()
+    at = int(rng.integers(len(digits)))
+    first = "1" if at == 0 and len(digits) > 1 else "0"
+    others = [d for d in "0123456789" if d >= first and d != digits[at]]
+    place = found.start() + at
+    return solution[:place] + others[rng.integers(len(others))] + solution[place + 1 :]
 
 
 def demonstrations(

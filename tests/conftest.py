@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and CI has other work
 
 
 @pytest.fixture(scope="session", autouse=True)

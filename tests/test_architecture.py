@@ -133,9 +133,9 @@ def test_every_shipped_verifier_environment_and_algorithm_can_be_made() -> None:
     from rlvr import envs, verifiers
     from rlvr.rl_core import TABLE, algorithm
 
-    assert all(verifiers.load(name) for name in verifiers.names())
+    assert all(verifiers.describe(name) for name in verifiers.names())
     assert all(envs.options(name) for name in envs.TABLE)
-    assert all(algorithm(name) is row for name, row in TABLE.items())
+    assert all(algorithm(name) == row for name, row in TABLE.items())
 
 
 def test_the_version_stands_in_one_place() -> None:

@@ -62,7 +62,7 @@ def describe(name: str) -> str:
 
     Example:
         >>> describe("exact")
-        'The answer is the truth, letter for letter.'
+        'Judge whether the answer is the truth, character for character.'
     """
     text = inspect.getdoc(load(name)) or ""
     return " ".join(text.split("\n\n")[0].split())
