@@ -34,6 +34,8 @@ Runner = Callable[..., None]
 Results = dict[str, list[list[Step]]]
 """Per system its blocks of steps."""
 
+STATIC = {"cache_implementation": "static"}
+
 CHOSEN = {FIXED.name: Knobs(), RAGGED.name: Knobs()}
 """The settings of TRL that `--tune` found fastest."""
 
@@ -55,8 +57,10 @@ VARIANTS: dict[str, Knobs] = {
     "2 backward passes": Knobs(accumulation=2),
     "4 backward passes": Knobs(accumulation=4),
     "8 backward passes": Knobs(accumulation=8),
+    "4 backward passes, static cache": Knobs(accumulation=4, more=STATIC),
+    "8 backward passes, static cache": Knobs(accumulation=8, more=STATIC),
+    "static cache": Knobs(more=STATIC),
     "continuous batching": Knobs(continuous_batching=True),
-    "static cache": Knobs(more={"cache_implementation": "static"}),
     "eager attention": Knobs(attention="eager"),
     "AdamW not fused": Knobs(more={"optim": "adamw_torch"}),
     "gradient checkpointing": Knobs(more={"gradient_checkpointing": True}),
@@ -91,6 +95,8 @@ def main() -> None:
     ):
         if options.workload in workload.name:
             chosen = _systems(workload) if not options.tune else _variants(workload, options.kind)
+            parts = options.only.split(",")
+            chosen = {n: c for n, c in chosen.items() if any(part in n for part in parts)}
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(workload, chosen, str(model), Path(folder), options.threads, blocks)
             print("\n" + describe(workload, found), flush=True)
@@ -113,6 +119,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workload", default="", help="part of a workload's name; all if empty")
     parser.add_argument("--tune", action="store_true", help="compare settings of TRL")
     parser.add_argument("--kind", default="grpo", choices=["rloo", "grpo"], help="for --tune")
+    parser.add_argument("--only", default="", help="parts of systems' names, separated by commas")
     parser.add_argument("--out", default="", help="file for the figures as JSON")
     return parser.parse_args()
 

@@ -62,7 +62,9 @@ class SftCommand:
     steps: int = 800
     """Optimiser steps."""
     batch: int = 128
-    """Demonstrations per step."""
+    """Demonstrations per step, at most."""
+    batch_tokens: int = 16384
+    """Tokens per step, about: bounds memory."""
     lr: float = 1e-5
     """Peak learning rate; for the embedded model 2e-3 is right."""
     right: float = 1.0

@@ -196,6 +196,9 @@ class RunConfig:
     """Episodes per step written to `rollouts.jsonl`."""
     max_unscored: float = 0.5
     """Share of unscored episodes in a step above which training stops."""
+    verifier_timeout: float = 10.0
+    """Seconds that a verifier of yours may take per completion: it runs in worker processes, and an
+    episode over the limit is unscored. 0 runs it in this process, without a limit."""
     threads: int = 0
     """Threads of torch on the CPU; 0 leaves torch's own choice. Bit-exact repetition needs the
     same number."""
@@ -205,6 +208,7 @@ class RunConfig:
         _positive(self, "steps", "keep_checkpoints")
         for name in ("seed", "checkpoint_every", "rollouts_per_step", "threads"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _check("verifier_timeout", self.verifier_timeout, self.verifier_timeout >= 0, "at least 0")
         _check("max_unscored", self.max_unscored, 0 <= self.max_unscored <= 1, "in [0, 1]")
 
 

@@ -33,7 +33,12 @@ def sft(given: "SftCommand") -> Path:
     if out.exists() and any(out.iterdir()) and not given.overwrite:
         raise UsageError(f"'{out}' exists already; choose another --out, or --overwrite")
     config = WarmStart(
-        steps=given.steps, batch=given.batch, lr=given.lr, right=given.right, seed=given.seed
+        steps=given.steps,
+        batch=given.batch,
+        batch_tokens=given.batch_tokens,
+        lr=given.lr,
+        right=given.right,
+        seed=given.seed,
     )
     draw = _from_file(given.data) if given.data else _from_tasks(given.env, config.right)
     model, tokenizer = _model(given.model)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import envs
 from ..agents.rollouts import Episode
 from ..envs import PromptEnv
-from ..verifiers import Task, TaskError, UsageError, Verifier
+from ..verifiers import Isolated, Task, TaskError, UsageError, Verifier, guarded
 
 EnvLike = "str | gymnasium.Env[str, str] | Callable[[], gymnasium.Env[str, str]]"
 """An id with options, an environment, or a function that makes one."""
@@ -89,20 +89,33 @@ class Source:
         self.weight = weight
         self._make = make
         self._envs = [make()]
+        self._judge: Verifier | None = None
         tasks = getattr(self._envs[0].unwrapped, "tasks", None)
         self.tasks: Sequence[Task] | None = tasks
         """The tasks; `None` for an environment that poses problems of its own."""
 
+    def guard(self, timeout: float) -> None:
+        """Put the verifier behind a limit of `timeout` seconds; 0 leaves it as it is."""
+        inner = self._envs[0].unwrapped
+        if timeout and isinstance(inner, PromptEnv):
+            self._judge = guarded(inner.verifier, timeout)
+            inner.verifier = self._judge
+
     def instances(self, count: int) -> list["gymnasium.Env[str, str]"]:
         """Return `count` different instances, making what is missing."""
         while len(self._envs) < count:
-            self._envs.append(self._make())
+            env = self._make()
+            if self._judge is not None and isinstance(env.unwrapped, PromptEnv):
+                env.unwrapped.verifier = self._judge
+            self._envs.append(env)
         return self._envs[:count]
 
     def close(self) -> None:
         """Close every instance."""
         for env in self._envs:
             env.close()
+        if isinstance(self._judge, Isolated):
+            self._judge.close()
 
 
 def open_sources(

@@ -43,7 +43,8 @@ float32 training stops: rounding gives less than 1e-5, so one of the two has oth
 
 MAY_CHANGE = {
     *("steps", "out", "eval_every", "eval_tasks", "checkpoint_every", "keep_checkpoints"),
-    *("rollouts_per_step", "max_unscored", "max_solved_before", "device", "max_rows"),
+    *("rollouts_per_step", "max_unscored", "max_solved_before", "verifier_timeout"),
+    *("device", "max_rows"),
 }
 """Settings that may differ on resume: none of them changes what is learned from a step."""
 
@@ -115,6 +116,8 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     sources, held_out = _open(config, env, eval_env, verifier)
+    for source in (*sources, *held_out):
+        source.guard(config.run.verifier_timeout)
     try:
         if not resume:
             _check_contamination(config, sources, held_out, display)

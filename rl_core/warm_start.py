@@ -21,13 +21,16 @@ import torch
 from ..agents.conversation import ChatFormat
 from ..agents.embedded import EmbeddedConfig, build
 from ..agents.loading import load_model
-from ..agents.scoring import continuation_logits, pad, token_logprobs
-from ..agents.transformers_policy import eos_ids
+from ..agents.scoring import Padded, continuation_logits, pad, token_logprobs
+from ..agents.transformers_policy import context_length, eos_ids
 from ..verifiers import Task, TaskError, UsageError
 from .records import save_model
 
 RECIPE = 1
 """Number of the embedded default's recipe: part of the cache's key."""
+
+NEAR = 3
+"""A wrong answer's last number is off by 1 to this much: near enough that its size is right."""
 
 _NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
 
@@ -39,7 +42,9 @@ class WarmStart:
     steps: int = 20
     """Optimiser steps."""
     batch: int = 128
-    """Demonstrations per step."""
+    """Demonstrations per step, at most."""
+    batch_tokens: int = 4096
+    """Tokens per step, about: long demonstrations make smaller batches, not longer warm starts."""
     lr: float = 2e-3
     """Peak learning rate; rises over 20 steps, then falls along a cosine to a twentieth."""
     right: float = 0.4
@@ -49,8 +54,10 @@ class WarmStart:
 
     def __post_init__(self) -> None:
         """Check every range."""
-        if min(self.steps, self.batch) < 1 or not self.lr > 0:
-            raise UsageError(f"steps and batch must be at least 1 and lr above 0, got {self}")
+        if min(self.steps, self.batch, self.batch_tokens) < 1 or not self.lr > 0:
+            raise UsageError(
+                f"steps, batch and batch_tokens must be at least 1 and lr above 0, got {self}"
+            )
         if not 0 <= self.right <= 1:
             raise UsageError(f"right must be a share in [0, 1], got {self.right}")
 
@@ -63,23 +70,21 @@ def near_miss(solution: str, other: str, rng: np.random.Generator) -> str:
     """Return a wrong answer in the same form.
 
     Args:
-        solution: A right answer; one digit of its last whole number is replaced by another.
+        solution: A right answer; its last whole number is moved by 1 to `NEAR`.
         other: Another task's solution, taken where there is no number.
         rng: Source of the choice.
 
     Example:
         >>> near_miss("x = 12", "x = 3", np.random.default_rng(0))
-        'x = 16'
+        'x = 15'
     """
     found = _NUMBER.search(solution)
     if found is None:
         return other
-    digits = found.group()
-    at = int(rng.integers(len(digits)))
-    first = "1" if at == 0 and len(digits) > 1 else "0"
-    others = [d for d in "0123456789" if d >= first and d != digits[at]]
-    place = found.start() + at
-    return solution[:place] + others[rng.integers(len(others))] + solution[place + 1 :]
+    value = int(found.group())
+    step = int(rng.integers(1, NEAR + 1))
+    moved = value + step if value < step or rng.random() < 0.5 else value - step
+    return solution[: found.start()] + str(moved) + solution[found.end() :]
 
 
 def demonstrations(
@@ -124,29 +129,21 @@ def imitate(
     Returns:
         The last step's loss, in nats per token.
     """
-    ends = eos_ids(model, tokenizer)
-    chat = ChatFormat(tokenizer, ends)
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
-    vocabulary = min(len(tokenizer), model.config.get_text_config().vocab_size)
+    encoder = _Encoder(model, tokenizer)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0
     )
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, 4]))
+    count = encoder.fitting(draw(64, rng), config.batch, config.batch_tokens)
     loss = 0.0
     model.eval()
     for step in range(config.steps):
         rising = min(1.0, (step + 1) / 20)
         falling = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / config.steps))
         optimizer.param_groups[0]["lr"] = config.lr * rising * falling
-        pairs = draw(config.batch, rng)
-        prompts = [chat.prompt(task.messages) for task, _ in pairs]
-        answers = [
-            [*tokenizer(text, add_special_tokens=False)["input_ids"], end] for _, text in pairs
-        ]
-        batch = pad(prompts, answers, model.device)
-        logits = continuation_logits(model, batch, vocabulary)
-        logprobs = token_logprobs(logits, batch.targets, 1.0)
-        objective = -logprobs[batch.present].mean()
+        batch = encoder.rectangle(draw(count, rng))
+        logits = continuation_logits(model, batch, encoder.vocabulary)
+        objective = -token_logprobs(logits, batch.targets, 1.0)[batch.present].mean()
         optimizer.zero_grad()
         objective.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -155,6 +152,34 @@ def imitate(
         if progress:
             progress(step + 1, config.steps, loss)
     return loss
+
+
+class _Encoder:
+    """Turns demonstrations into rectangles of tokens that fit the model's context."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        ends = eos_ids(model, tokenizer)
+        self.device, self.tokenizer = model.device, tokenizer
+        self.chat = ChatFormat(tokenizer, ends)
+        self.end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
+        self.vocabulary = min(len(tokenizer), model.config.get_text_config().vocab_size)
+        self.context = context_length(model, tokenizer)
+
+    def pair(self, task: Task, text: str) -> tuple[list[int], list[int]]:
+        """Return prompt and answer; of a prompt that is too long, its end."""
+        prompt = list(self.chat.prompt(task.messages))[-(self.context - 1) :]
+        answer = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]
+        return prompt, answer[: self.context - len(prompt)]
+
+    def rectangle(self, pairs: Sequence[tuple[Task, str]]) -> Padded:
+        """Return demonstrations as a batch."""
+        encoded = [self.pair(task, text) for task, text in pairs]
+        return pad([prompt for prompt, _ in encoded], [text for _, text in encoded], self.device)
+
+    def fitting(self, sample: Sequence[tuple[Task, str]], most: int, tokens: int) -> int:
+        """Return how many demonstrations like the sample have about `tokens` tokens."""
+        places = self.rectangle(sample).ids.numel() / len(sample)
+        return max(1, min(most, int(tokens / places)))
 
 
 def embedded_default(

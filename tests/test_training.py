@@ -246,12 +246,45 @@ def test_a_failing_verifier_is_counted_and_training_goes_on(folder: str, tmp_pat
         return float(len(completion) % 2)
 
     out = tmp_path / "run"
-    _run(folder, out, sometimes, steps=3, prompts_per_step=16)
+    _run(folder, out, sometimes, steps=3, prompts_per_step=16, verifier_timeout=0)
     for line in _lines(out):
         assert line["unscored"] == 4.0
         assert line["status/error"] == 4.0
         assert math.isfinite(line["reward"])
         assert math.isfinite(line["loss"])
+
+
+def test_a_verifier_that_hangs_is_killed_and_the_episode_is_unscored(
+    folder: str, tmp_path: Path
+) -> None:
+    @verifier
+    def catastrophic(completion: str, truth: str) -> float:
+        import re
+
+        if len(completion) % 2 == 0:  # holds the interpreter's lock for hours
+            re.fullmatch(r"(a+)+b", "a" * 60)
+        return float(bool(completion) and ord(completion[0]) < 0x50)
+
+    out = tmp_path / "run"
+    _run(folder, out, catastrophic, steps=2, prompts_per_step=4, verifier_timeout=0.3,
+         max_unscored=1.0)  # fmt: skip
+    lines = _lines(out)
+    assert sum(line["unscored"] for line in lines) > 0
+    assert sum(line["unscored"] for line in lines) == sum(
+        line.get("status/error", 0) for line in lines
+    )
+
+
+def test_an_async_verifier_that_hangs_is_given_up(folder: str, tmp_path: Path) -> None:
+    @verifier
+    async def silent(completion: str, truth: str) -> float:
+        import asyncio
+
+        await asyncio.sleep(3600)
+        return 1.0
+
+    with pytest.raises(TrainingStopped, match=r"gave no verdict within 0.2 s"):
+        _run(folder, tmp_path / "run", silent, verifier_timeout=0.2)
 
 
 def test_too_many_failures_stop_training_with_their_reasons(folder: str, tmp_path: Path) -> None:

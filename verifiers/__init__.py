@@ -16,7 +16,7 @@ from .errors import (
     WorkerError,
 )
 from .exploits import EXPLOITS, Exploit
-from .isolation import Isolated, isolated
+from .isolation import Isolated, guarded, isolated
 from .protocol import FunctionVerifier, Verifier, verifier, verify
 from .registry import describe, make, names, register
 from .task import Message, Task
@@ -50,6 +50,7 @@ __all__ = [
     "check_verifier",
     "describe",
     "gates",
+    "guarded",
     "isolated",
     "make",
     "names",

@@ -1,9 +1,12 @@
-"""Any verifier behind a limit that holds: `isolated(verifier)`."""
+"""Any verifier behind a limit that holds: `isolated`, and `guarded` as training uses it."""
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-from .protocol import Verifier, verify
+from .compose import Composite
+from .protocol import Verifier, as_verdict, verify
 from .registry import make
 from .verdict import Verdict
 from .workers import MEMORY, WorkerPool
@@ -46,6 +49,7 @@ def isolated(
     *,
     size: int | None = None,
     memory: int | None = MEMORY,
+    late: Callable[[str], Verdict] = Verdict.timeout,
 ) -> Isolated:
     """Run any verifier in a process that is killed when a check takes too long.
 
@@ -54,6 +58,8 @@ def isolated(
         timeout: Seconds of work per check.
         size: Worker processes at most; the number of cores if not given.
         memory: Bytes of address space per worker; `None` sets no limit.
+        late: Makes the verdict of a check over the limit, from the reason: `Verdict.timeout` where
+            that is the answer's fault, `Verdict.error` where it is the verifier's.
 
     Example:
         >>> checked = isolated("exact", timeout=1.0)
@@ -64,6 +70,67 @@ def isolated(
     inner = make(verifier)
     name = getattr(inner, "name", type(inner).__name__)
     pool = WorkerPool(
-        functools.partial(verify, inner), timeout=timeout, size=size, memory=memory, name=name
+        functools.partial(verify, inner),
+        timeout=timeout,
+        size=size,
+        memory=memory,
+        late=late,
+        name=name,
     )
     return Isolated(inner, pool)
+
+
+class Awaited:
+    """An `async` verifier with a limit; it waits for others, so it stays in this process."""
+
+    def __init__(self, verifier: Verifier, timeout: float) -> None:
+        """Wrap a verifier; `timeout` in seconds."""
+        self.verifier = verifier
+        self.timeout = timeout
+
+    async def __call__(self, completion: str, truth: Any, **context: Any) -> Verdict:
+        """Judge one completion, or give up."""
+        value = self.verifier(completion, truth, **context)
+        if not inspect.isawaitable(value):
+            return as_verdict(value)
+        import asyncio
+
+        try:
+            return as_verdict(await asyncio.wait_for(value, self.timeout))
+        except TimeoutError:
+            return Verdict.error(f"the verifier gave no verdict within {self.timeout:g} s")
+
+
+def guarded(verifier: Verifier, timeout: float) -> Verifier:
+    """Put a verifier of unknown habits behind a limit, over which it is the verifier that failed.
+
+    Verifiers of this project, and compositions of them, bound their own time and are returned as
+    they are. An `async` one is given up after `timeout` seconds; any other one runs in worker
+    processes that are killed, so what it remembers from call to call stays there. One that cannot
+    be sent to a process (it holds a lock, a connection) is returned as it is.
+
+    Example:
+        >>> math = make("math")
+        >>> guarded(math, 1.0) is math
+        True
+    """
+    if _bounds_itself(verifier):
+        return verifier
+    function = getattr(verifier, "function", verifier)
+    calls = (function, type(function).__call__)
+    if any(inspect.iscoroutinefunction(call) for call in calls):
+        return Awaited(verifier, timeout)
+    try:
+        import cloudpickle
+
+        cloudpickle.dumps(verifier)
+    except Exception:
+        return verifier
+    return isolated(verifier, timeout, late=Verdict.error)
+
+
+def _bounds_itself(verifier: Any) -> bool:
+    if isinstance(verifier, Composite):
+        return all(_bounds_itself(component) for _, component, _ in verifier.components)
+    home = getattr(verifier, "function", type(verifier)).__module__ or ""
+    return home.partition(".")[0] == __name__.partition(".")[0]

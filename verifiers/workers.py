@@ -79,6 +79,7 @@ class WorkerPool:
         size: Workers at most; the number of cores if not given.
         memory: Bytes of address space per worker; `None` sets no limit.
         setup: Called once in a new worker, before its first call (imports).
+        late: Makes the verdict of a call that was over its limit, from the reason.
         name: What error messages call the target.
 
     Example:
@@ -95,6 +96,7 @@ class WorkerPool:
         size: int | None = None,
         memory: int | None = MEMORY,
         setup: Callable[[], object] | None = None,
+        late: Callable[[str], Verdict] = Verdict.timeout,
         name: str = "",
     ) -> None:
         """Check the options; no process is started before the first call."""
@@ -108,6 +110,7 @@ class WorkerPool:
         self.size = size or _cores()
         self.memory = memory
         self.setup = setup
+        self.late = late
         self.name = name or getattr(target, "__name__", type(target).__name__)
         self._idle: list[Worker] = []
         self._reset()
@@ -188,7 +191,7 @@ class WorkerPool:
             try:
                 return self._once(kind, data, timeout, allowance * timeout), attempt
             except Expired as error:
-                return Verdict.timeout(str(error)), attempt
+                return self.late(str(error)), attempt
             except Starved as error:
                 reason = str(error)
             except (Crashed, WorkerError) as error:
@@ -249,7 +252,7 @@ class WorkerPool:
             self._payload = None
 
 
-_OPTIONS = ("timeout", "size", "memory", "setup", "name")
+_OPTIONS = ("timeout", "size", "memory", "setup", "late", "name")
 
 
 def check_timeout(timeout: float) -> None:
