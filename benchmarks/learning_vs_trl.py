@@ -23,7 +23,7 @@ import numpy as np
 import report
 import torch
 from systems import RUNNERS, Job
-from trl_trainers import Shape
+from trl_trainers import Knobs, Shape
 from workers import Worker
 
 from rlvr.envs import load_tasks
@@ -40,6 +40,9 @@ DEMO = Path(__file__).parents[1] / "examples" / "arithmetic.toml"
 
 HELD_OUT = 400
 """Held-out tasks that are measured on at most; two samples each."""
+
+KNOBS = Knobs(accumulation=4, ours={"micro_batch_tokens": 2048})
+"""What `step_vs_trl.py --tune` found fastest on short completions, for TRL and for ours."""
 
 PAIRS = (("ours rloo", "TRL RLOO"), ("ours grpo", "TRL GRPO"))
 """What is compared with what."""
@@ -117,6 +120,7 @@ def _job(options: argparse.Namespace, folder: Path) -> Job:
         scratch="",
         shape=shape,
         planned=shape.steps,
+        knobs=KNOBS,
         held_out=_plain(held_out),
     )
 

@@ -6,7 +6,8 @@ one runs at a time and all share whatever the machine does.
 
     python benchmarks/step_vs_trl.py --out steps.json
 
-`--tune` compares settings of TRL instead, which is how those used here were chosen.
+`--tune` compares settings of TRL instead, which is how those used here were chosen (and with
+`--kind ours` one of ours).
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 import report
 import torch
 from stopwatch import PARTS
-from systems import RUNNERS, Job, run_trl
+from systems import RUNNERS, Job, run_ours, run_trl
 from trl_trainers import Knobs, Shape
 from workers import Step, Worker
 from workloads import FIXED, RAGGED, Workload, paid, writer
@@ -35,9 +36,13 @@ Results = dict[str, list[list[Step]]]
 """Per system its blocks of steps."""
 
 STATIC = {"cache_implementation": "static"}
+SMALL = {"micro_batch_tokens": 2048}
 
-CHOSEN = {FIXED.name: Knobs(), RAGGED.name: Knobs()}
-"""The settings of TRL that `--tune` found fastest."""
+CHOSEN = {
+    FIXED.name: Knobs(accumulation=4, ours=SMALL),
+    RAGGED.name: Knobs(accumulation=4, more=STATIC, ours=SMALL),
+}
+"""The settings that `--tune` found fastest, TRL's and ours."""
 
 TASKS = 1024
 """Different prompts of a workload."""
@@ -51,6 +56,9 @@ PAIRS = (
     ("TRL GRPO", "ours rloo"),
 )
 """The ratios that are printed, where both systems ran."""
+
+MICRO_BATCHES = (16384, 8192, 4096, 2048, 1024)
+"""Of ours, compared by `--tune --kind ours`."""
 
 VARIANTS: dict[str, Knobs] = {
     "one backward pass": Knobs(),
@@ -118,7 +126,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--teach", type=int, default=300, help="supervised steps of the model")
     parser.add_argument("--workload", default="", help="part of a workload's name; all if empty")
     parser.add_argument("--tune", action="store_true", help="compare settings of TRL")
-    parser.add_argument("--kind", default="grpo", choices=["rloo", "grpo"], help="for --tune")
+    parser.add_argument(
+        "--kind", default="grpo", choices=["rloo", "grpo", "ours"], help="for --tune"
+    )
     parser.add_argument("--only", default="", help="parts of systems' names, separated by commas")
     parser.add_argument("--out", default="", help="file for the figures as JSON")
     return parser.parse_args()
@@ -130,6 +140,9 @@ def _systems(workload: Workload) -> dict[str, tuple[Runner, Knobs]]:
 
 def _variants(workload: Workload, kind: str) -> dict[str, tuple[Runner, Knobs]]:
     """Return the settings to compare; continuous batching takes minutes on long completions."""
+    if kind == "ours":
+        knobs = {f"{n} tokens": Knobs(ours={"micro_batch_tokens": n}) for n in MICRO_BATCHES}
+        return {name: (partial(run_ours, algorithm="grpo"), k) for name, k in knobs.items()}
     knobs = {n: k for n, k in VARIANTS.items() if workload is FIXED or not k.continuous_batching}
     return {name: (partial(run_trl, kind=kind), k) for name, k in knobs.items()}
 

@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Knobs:
-    """What may make TRL faster and changes no result."""
+    """What may make a system faster and changes no result."""
 
     accumulation: int = 1
     """Backward passes per optimiser step, each over `episodes / accumulation` rows."""
@@ -49,6 +49,8 @@ class Knobs:
     """Which of transformers' attention implementations the model uses."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of TRL's config."""
+    ours: Mapping[str, Any] = field(default_factory=dict)
+    """Further settings of our trainer."""
 
 
 class _Clock(TrainerCallback):

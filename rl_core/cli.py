@@ -66,9 +66,10 @@ class SftCommand:
     batch_tokens: int = 16384
     """Tokens per step, about: bounds memory."""
     lr: float = 1e-5
-    """Peak learning rate; for the embedded model 2e-3 is right."""
+    """Peak learning rate; for the embedded model 5e-3 is right."""
     right: float = 1.0
-    """Share of the demonstrations whose answer is right; the others' are near misses."""
+    """Share of the demonstrations whose answer is right; the others repeat a number of the
+    question."""
     seed: int = 0
     """Of the choice of demonstrations."""
     overwrite: bool = False

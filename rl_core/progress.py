@@ -55,6 +55,10 @@ class Display:
         """Print a line that stays."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Print a table that stays."""
+        print_table(title, heads, rows, self.console)
+
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show a finished step, counted from 1."""
         left = self._left(step)
@@ -88,6 +92,12 @@ def _cells(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
         for name, (head, form) in COLUMNS.items()
         if name in metrics
     ]
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text on one line, cut to `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def print_table(

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -31,11 +31,14 @@ from ..verifiers import TrainingStopped, UsageError, Verifier
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate, is_solved, row_of
 from .learner import Learner
-from .progress import Display
+from .progress import Display, shorten
 from .records import Run
-from .report import write_report
+from .report import before_and_after, write_report
 from .sources import Schedule, Source, episodes_of, open_sources, training_tasks
 from .warm_start import embedded_default
+
+SHOWN = 10
+"""Held-out problems shown in the terminal at the end; the report has more."""
 
 MISMATCH = 0.01
 """Mean difference in nats between the sampler's and the learner's log-probabilities above which
@@ -259,7 +262,7 @@ class Trainer:
         self.schedule = Schedule(sources, config.run.seed)
         self.step = 0
         """Steps done."""
-        self._silent = 0
+        self._silent, self._spoken = 0, False
         self._cursors = list(self.schedule.cursors)
         saved = run.checkpoints()
         display.say(f"run {run.folder}: {self.row.title}\n{config.to_toml()}")
@@ -406,9 +409,13 @@ class Trainer:
             )
 
     def _say_if_silent(self, metrics: dict[str, float]) -> None:
-        """Say when a batch taught nothing: at first, and after 10, 100, … such steps in a row."""
+        """Say when a batch taught nothing: the first time, and after 10, 100, … such steps on end.
+
+        The share of groups without gradient is in every line of the log.
+        """
         self._silent = self._silent + 1 if metrics["dead_groups"] >= 1 else 0
-        if self._silent and np.log10(self._silent) % 1 == 0:
+        first, self._spoken = not self._spoken, self._spoken or self._silent > 0
+        if (self._silent and first) or (self._silent > 1 and np.log10(self._silent) % 1 == 0):
             self.display.say(
                 f"step {self.step}: every reward is equal within its group (mean "
                 f"{metrics['reward']:.3f}), 100 % of the groups carry no gradient"
@@ -470,8 +477,22 @@ class Trainer:
             )
             return
         self.run.save_final(self.policy.model, self.policy.tokenizer)
+        pairs = before_and_after(self.run)[:SHOWN]
+        if pairs:
+            self.display.table(
+                "held-out problems before and after",
+                ["prompt", "before", "after"],
+                [
+                    (shorten(p["prompt"], 60), _outcome(p["before"]), _outcome(p["after"]))
+                    for p in pairs
+                ],
+            )
         say(f"model   {folder / 'model'}\nreport  {write_report(self.run, self.config)}")
         say(f"curve   {folder / 'curve.png'}")
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    return f"{shorten(row['completion'], 40)}  {row['status'] or ''}"
 
 
 def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:

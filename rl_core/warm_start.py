@@ -29,26 +29,24 @@ from .records import save_model
 RECIPE = 1
 """Number of the embedded default's recipe: part of the cache's key."""
 
-NEAR = 3
-"""A wrong answer's last number is off by 1 to this much: near enough that its size is right."""
-
-_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
+_NUMBER = re.compile(r"\d+")
+_LAST_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
     """How long and on what to learn by imitation."""
 
-    steps: int = 20
+    steps: int = 600
     """Optimiser steps."""
     batch: int = 128
     """Demonstrations per step, at most."""
     batch_tokens: int = 4096
     """Tokens per step, about: long demonstrations make smaller batches, not longer warm starts."""
-    lr: float = 2e-3
+    lr: float = 5e-3
     """Peak learning rate; rises over 20 steps, then falls along a cosine to a twentieth."""
-    right: float = 0.4
-    """Share of demonstrations whose answer is right; the others' are near misses."""
+    right: float = 0.35
+    """Share of demonstrations whose answer is right; the others repeat a number of the question."""
     seed: int = 0
     """Of the choice of tasks and of the wrong answers."""
 
@@ -66,25 +64,27 @@ Progress = Callable[[int, int, float], None]
 """Called with (steps done, steps in all, loss)."""
 
 
-def near_miss(solution: str, other: str, rng: np.random.Generator) -> str:
-    """Return a wrong answer in the same form.
+def wrong_answer(task: Task, other: Task, rng: np.random.Generator) -> str:
+    """Return a wrong answer in the right form: a number of the question in place of the answer's.
 
     Args:
-        solution: A right answer; its last whole number is moved by 1 to `NEAR`.
-        other: Another task's solution, taken where there is no number.
+        task: Has a solution; its last whole number is replaced.
+        other: Its solution is taken where question or solution has no number to take.
         rng: Source of the choice.
 
     Example:
-        >>> near_miss("x = 12", "x = 3", np.random.default_rng(0))
-        'x = 15'
+        >>> task = Task(id="a", prompt="12 + 7 = ?", truth=19, solution="19")
+        >>> wrong_answer(task, task, np.random.default_rng(0))
+        '7'
     """
-    found = _NUMBER.search(solution)
-    if found is None:
-        return other
-    value = int(found.group())
-    step = int(rng.integers(1, NEAR + 1))
-    moved = value + step if value < step or rng.random() < 0.5 else value - step
-    return solution[: found.start()] + str(moved) + solution[found.end() :]
+    assert task.solution is not None
+    assert other.solution is not None
+    found = _LAST_NUMBER.search(task.solution)
+    read = [] if found is None else [n for n in _NUMBER.findall(task.text) if n != found.group()]
+    if found is None or not read:
+        return other.solution
+    number = read[rng.integers(len(read))]
+    return task.solution[: found.start()] + number + task.solution[found.end() :]
 
 
 def demonstrations(
@@ -106,7 +106,7 @@ def demonstrations(
                 "demonstrations of your own with --data"
             )
         good = rng.random() < right
-        out.append((task, task.solution if good else near_miss(task.solution, other.solution, rng)))
+        out.append((task, task.solution if good else wrong_answer(task, other, rng)))
     return out
 
 

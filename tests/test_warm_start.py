@@ -8,31 +8,35 @@ import torch
 
 from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.envs import load_tasks
-from rlvr.rl_core import warm_start
-from rlvr.rl_core.warm_start import WarmStart, demonstrations, embedded_default, near_miss
+from rlvr.rl_core.warm_start import WarmStart, demonstrations, embedded_default, wrong_answer
 from rlvr.verifiers import Task, TaskError, UsageError
 
 SMALL = EmbeddedConfig(width=32, layers=1, heads=2, context=128)
 SHORT = WarmStart(steps=30, batch=16)
 
 
-def test_a_near_miss_has_the_form_of_the_answer_and_another_number() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        text = near_miss("so it is 3. #### 12", "", rng)
-        assert text.startswith("so it is 3. #### ")
-        value = int(text.removeprefix("so it is 3. #### "))
-        assert value != 12
-        assert abs(value - 12) <= warm_start.NEAR
-        assert int(near_miss("0", "", rng)) > 0
+def _task(prompt: str, solution: str) -> Task:
+    return Task(id="t", prompt=prompt, truth=0, solution=solution)
 
 
-def test_an_answer_without_a_number_is_replaced_by_another_task_s() -> None:
-    assert near_miss("ant, bee", "cow, dog", np.random.default_rng(0)) == "cow, dog"
+def test_a_wrong_answer_has_the_form_of_the_right_one_and_a_number_of_the_question() -> None:
+    rng, task = np.random.default_rng(0), _task("12 pears and 30?", "so it is 3. #### 42")
+    seen = {wrong_answer(task, task, rng) for _ in range(100)}
+    assert seen == {"so it is 3. #### 12", "so it is 3. #### 30"}
+
+
+def test_a_wrong_answer_never_repeats_the_right_number() -> None:
+    task = _task("0 + 7 = ?", "7")
+    assert {wrong_answer(task, task, np.random.default_rng(i)) for i in range(20)} == {"0"}
+
+
+def test_without_a_number_to_take_another_task_s_solution_is_shown() -> None:
+    task, other = _task("ant, bee", "ant, bee"), _task("cow", "cow, dog")
+    assert wrong_answer(task, other, np.random.default_rng(0)) == "cow, dog"
 
 
 def test_the_share_of_right_demonstrations_is_as_set() -> None:
-    tasks = [Task(id=str(i), prompt="p", truth=i, solution=str(100 + i)) for i in range(50)]
+    tasks = [Task(id=str(i), prompt="p 7", truth=i, solution=str(100 + i)) for i in range(50)]
     shown = demonstrations(tasks, 4000, 0.3, np.random.default_rng(0))
     right = sum(text == task.solution for task, text in shown) / 4000
     # five standard errors: 5·√(0.21/4000) = 0.036

@@ -87,7 +87,10 @@ class Arithmetic(Procedural[ArithmeticSettings]):
             canonical=str(sorted((sign, *sorted(factors)) for sign, factors in products)),
             truth=truth,
             solution=str(truth),
-            metadata={"terms": config.terms, "magnitude": max(map(abs, numbers))},
+            metadata={
+                "terms": config.terms,
+                "difficulty": f"{max(len(str(abs(number))) for number in numbers)} digits",
+            },
         )
 
     def space(self) -> int:
