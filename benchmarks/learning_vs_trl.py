@@ -39,7 +39,7 @@ DEMO = Path(__file__).parents[1] / "examples" / "arithmetic.toml"
 """Says what is learned, from which weights, and with which settings."""
 
 HELD_OUT = 400
-"""Held-out tasks that are measured on at most; two samples each."""
+"""Held-out tasks that are measured on; two samples each."""
 
 KNOBS = Knobs(accumulation=4, ours={"micro_batch_tokens": 2048})
 """What `step_vs_trl.py --tune` found fastest on short completions, for TRL and for ours."""
@@ -99,8 +99,8 @@ def _job(options: argparse.Namespace, folder: Path) -> Job:
     demo = TrainConfig.from_toml(DEMO)
     choice = EnvChoice.parse(options.env or demo.tasks.env[0])
     tasks = list(load_tasks(choice.id, **choice.options, split="train"))
-    held_out = load_tasks(choice.id, **choice.options, split="test")
-    held_out = [held_out[i] for i in range(min(HELD_OUT, len(held_out)))]
+    side = {**choice.options, "split": "test", "size": HELD_OUT}
+    held_out = list(load_tasks(choice.id, **side))
     warm = WarmStart(steps=options.warm) if options.warm else WarmStart()
     save_model(folder / "initial", *embedded_default(tasks, config=warm))
     shape = Shape(

@@ -87,7 +87,8 @@ def writer(folder: Path, steps: int) -> Path:
     Returns:
         The model's folder.
     """
-    key = hashlib.sha256(Path(__file__).read_bytes() + str(steps).encode()).hexdigest()[:12]
+    settings = f"{EmbeddedConfig()} {steps}".encode()
+    key = hashlib.sha256(Path(__file__).read_bytes() + settings).hexdigest()[:12]
     place = folder / f"writer-{key}"
     if not (place / "tokenizer.json").exists():
         model, tokenizer = build(EmbeddedConfig())

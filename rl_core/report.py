@@ -67,7 +67,10 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str = ""
     evaluations = [line for line in metrics if "eval/solved" in line]
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    top, *small = (figure.add_subplot(2, 1, 1), *(figure.add_subplot(2, 3, i) for i in (4, 5, 6)))
+    grid = figure.add_gridspec(2, 3, height_ratios=(3, 2))
+    top, *small = (
+        figure.add_subplot(place) for place in (grid[0, :], *(grid[1, i] for i in range(3)))
+    )
     if steps:
         x = [line["step"] for line in steps]
         top.plot(
