@@ -39,7 +39,7 @@ DEMO = Path(__file__).parents[1] / "examples" / "arithmetic.toml"
 """Says what is learned, from which weights, and with which settings."""
 
 HELD_OUT = 400
-"""Held-out tasks that are measured on; two samples each."""
+"""Held-out tasks that are measured on; four samples each."""
 
 KNOBS = Knobs(accumulation=4, ours={"micro_batch_tokens": 2048})
 """What `step_vs_trl.py --tune` found fastest on short completions, for TRL and for ours."""

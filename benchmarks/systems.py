@@ -70,7 +70,7 @@ def plan(job: Job) -> list[list[Task]]:
     return [[job.tasks[prompt.index or 0] for prompt in step] for step in steps]
 
 
-def solved_share(job: Job, model: Any, tokenizer: Any, samples: int = 2) -> float:
+def solved_share(job: Job, model: Any, tokenizer: Any, samples: int = 4) -> float:
     """Return the share of samples on the held-out tasks that are right, with fixed draws."""
     training_mode = model.training
     policy = TransformersPolicy(model, tokenizer, check=False)

@@ -23,6 +23,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Metric → (heading, format); the last column is the time left."""
 
+SHORT = 24
+"""Characters of a cell that is not broken into lines."""
+
 PLAIN_EVERY = 10
 """Steps between plain lines."""
 
@@ -103,11 +106,11 @@ def shorten(text: str, width: int) -> str:
 def print_table(
     title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None
 ) -> None:
-    """Print a table; the last column takes the lines that it needs, the others are never cut."""
+    """Print a table; columns of short texts keep to one line, the others take what they need."""
     table = Table(title=title, title_justify="left")
-    for head in heads[:-1]:
-        table.add_column(head, no_wrap=True)
-    table.add_column(heads[-1], overflow="fold")
+    for at, head in enumerate(heads):
+        short = all(len(str(row[at])) <= SHORT for row in rows)
+        table.add_column(head, no_wrap=short, overflow="fold")
     for row in rows:
         table.add_row(*[escape(str(cell)) for cell in row])
     (console or Console(file=sys.stdout, highlight=False)).print(table)
