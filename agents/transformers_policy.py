@@ -14,7 +14,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -131,11 +131,25 @@ class TransformersPolicy:
             self._start()
 
     def _start(self) -> None:
+        """Decode what waits.
+
+        Where every announced episode waits, the event loop has nothing else to do, and its own
+        thread decodes: on a CPU the learner's thread then decodes too, and torch keeps one team of
+        worker threads instead of two that take the cores from each other.
+        """
         batch = [request for request in self._waiting if not request.future.done()]
         self._waiting.clear()
         if not batch:
             return
         prompts, samplings = [r.prompt for r in batch], [r.sampling for r in batch]
+        if self._live:
+            done: Future[list[Completion]] = Future()
+            try:
+                done.set_result(self.generate_batch(prompts, samplings))
+            except Exception as error:
+                done.set_exception(error)
+            _settle([r.future for r in batch], done)
+            return
         job = self._thread.submit(self.generate_batch, prompts, samplings)
         job.add_done_callback(lambda done: _hand_over([r.future for r in batch], done))
 

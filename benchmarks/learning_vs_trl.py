@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import report
 import torch
+from step_vs_trl import CHOSEN
 from systems import RUNNERS, Job
-from trl_trainers import Knobs, Shape
+from trl_trainers import Shape
 from workers import Worker
+from workloads import FIXED
 
 from rlvr.envs import load_tasks
 from rlvr.rl_core import TrainConfig
@@ -41,7 +43,7 @@ DEMO = Path(__file__).parents[1] / "examples" / "arithmetic.toml"
 HELD_OUT = 400
 """Held-out tasks that are measured on; four samples each."""
 
-KNOBS = Knobs(accumulation=4, ours={"micro_batch_tokens": 2048})
+KNOBS = CHOSEN[FIXED.name]
 """What `step_vs_trl.py --tune` found fastest on short completions, for TRL and for ours."""
 
 PAIRS = (("ours rloo", "TRL RLOO"), ("ours grpo", "TRL GRPO"))

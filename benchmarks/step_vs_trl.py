@@ -39,7 +39,7 @@ STATIC = {"cache_implementation": "static"}
 SMALL = {"micro_batch_tokens": 2048}
 
 CHOSEN = {
-    FIXED.name: Knobs(accumulation=4, ours=SMALL),
+    FIXED.name: Knobs(accumulation=4, more=STATIC, ours=SMALL),
     RAGGED.name: Knobs(accumulation=4, more=STATIC, ours=SMALL),
 }
 """The settings that `--tune` found fastest, TRL's and ours."""
@@ -68,7 +68,6 @@ VARIANTS: dict[str, Knobs] = {
     "4 backward passes, static cache": Knobs(accumulation=4, more=STATIC),
     "8 backward passes, static cache": Knobs(accumulation=8, more=STATIC),
     "static cache": Knobs(more=STATIC),
-    "continuous batching": Knobs(continuous_batching=True),
     "eager attention": Knobs(attention="eager"),
     "AdamW not fused": Knobs(more={"optim": "adamw_torch"}),
     "gradient checkpointing": Knobs(more={"gradient_checkpointing": True}),
@@ -102,7 +101,7 @@ def main() -> None:
         (RAGGED, Blocks(rounds=options.ragged_rounds, steps=1, uncounted=0)),
     ):
         if options.workload in workload.name:
-            chosen = _systems(workload) if not options.tune else _variants(workload, options.kind)
+            chosen = _systems(workload) if not options.tune else _variants(options.kind)
             parts = options.only.split(",")
             chosen = {n: c for n, c in chosen.items() if any(part in n for part in parts)}
             with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +122,7 @@ def _options() -> argparse.Namespace:
         "--steps", type=int, default=5, help="counted steps per block, eight tokens"
     )
     parser.add_argument("--ragged-rounds", type=int, default=4, help="steps per system, ragged")
-    parser.add_argument("--teach", type=int, default=300, help="supervised steps of the model")
+    parser.add_argument("--teach", type=int, default=600, help="supervised steps of the model")
     parser.add_argument("--workload", default="", help="part of a workload's name; all if empty")
     parser.add_argument("--tune", action="store_true", help="compare settings of TRL")
     parser.add_argument(
@@ -138,13 +137,12 @@ def _systems(workload: Workload) -> dict[str, tuple[Runner, Knobs]]:
     return {name: (runner, CHOSEN[workload.name]) for name, runner in RUNNERS.items()}
 
 
-def _variants(workload: Workload, kind: str) -> dict[str, tuple[Runner, Knobs]]:
-    """Return the settings to compare; continuous batching takes minutes on long completions."""
+def _variants(kind: str) -> dict[str, tuple[Runner, Knobs]]:
+    """Return the settings to compare."""
     if kind == "ours":
         knobs = {f"{n} tokens": Knobs(ours={"micro_batch_tokens": n}) for n in MICRO_BATCHES}
         return {name: (partial(run_ours, algorithm="grpo"), k) for name, k in knobs.items()}
-    knobs = {n: k for n, k in VARIANTS.items() if workload is FIXED or not k.continuous_batching}
-    return {name: (partial(run_trl, kind=kind), k) for name, k in knobs.items()}
+    return {name: (partial(run_trl, kind=kind), knobs) for name, knobs in VARIANTS.items()}
 
 
 def measure(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-PARTS = ("sampling", "verify", "learn", "other")
+PARTS: tuple[str, ...] = ("sampling", "verify", "learn", "other")
 """Drawing completions; scoring them; forward, backward and optimiser; everything else."""
 
 
@@ -16,7 +16,8 @@ class Stopwatch:
     def __init__(self) -> None:
         """Start at once."""
         self._open = ["other"]
-        self.lap()
+        self._parts: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._since = time.perf_counter()
 
     def _book(self) -> None:
         now = time.perf_counter()
@@ -46,9 +47,6 @@ class Stopwatch:
 
     def lap(self) -> dict[str, float]:
         """Return the seconds by part since the last lap, and start anew."""
-        if hasattr(self, "_parts"):
-            self._book()
-        parts = getattr(self, "_parts", {})
-        self._parts = dict.fromkeys(PARTS, 0.0)
-        self._since = time.perf_counter()
+        self._book()
+        parts, self._parts = self._parts, dict.fromkeys(PARTS, 0.0)
         return parts

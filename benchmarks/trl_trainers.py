@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
 from workers import Gate
 
 
@@ -43,8 +46,6 @@ class Knobs:
 
     accumulation: int = 1
     """Backward passes per optimiser step, each over `episodes / accumulation` rows."""
-    continuous_batching: bool = False
-    """Sampling by transformers' continuous batching instead of `generate`."""
     attention: str = "sdpa"
     """Which of transformers' attention implementations the model uses."""
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -93,9 +94,8 @@ def make_trainer(
         knobs: What may make it faster.
         folder: For the files that a trainer insists on.
     """
-    config, trainer_class = (
-        (RLOOConfig, RLOOTrainer) if kind == "rloo" else (GRPOConfig, GRPOTrainer)
-    )
+    config: Any = RLOOConfig if kind == "rloo" else GRPOConfig
+    trainer_class: Any = RLOOTrainer if kind == "rloo" else GRPOTrainer
 
     def rewards(completions: list[str], truth: list[Any], **_: Any) -> list[float]:
         return [reward(text, true) for text, true in zip(completions, truth, strict=True)]
@@ -145,7 +145,6 @@ def _settings(kind: str, shape: Shape, knobs: Knobs, folder: str) -> dict[str, A
         "logging_nan_inf_filter": False,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
-        "use_transformers_continuous_batching": knobs.continuous_batching,
         **grpo,
         **knobs.more,
     }

@@ -143,7 +143,7 @@ class OptimizerConfig:
     """Gradients of a greater norm are scaled down to it."""
     updates_per_step: int = 1
     """Optimiser steps per training step, each on its share of the groups."""
-    micro_batch_tokens: int = 16384
+    micro_batch_tokens: int = 4096
     """Tokens, padding included, of one forward and backward pass; bounds memory, and does not
     change the result."""
 
