@@ -27,6 +27,10 @@ T = TypeVar("T")
 ENV_THREADS = 32
 """Environment steps that run at the same time at most."""
 
+GROW_AFTER = 0.005
+"""Seconds that calls wait for the first worker before others join: many threads of microsecond
+steps take the interpreter's lock from each other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
@@ -203,8 +207,9 @@ class EnvThreads:
     """A bounded pool that steps environments, cheap for thousands of steps of microseconds.
 
     A worker takes calls from one queue until it is empty, so that a call costs a queue entry, not
-    a hand-over between threads; a slow step holds up its own worker alone. The threads outlive a
-    rollout and serve the next one.
+    a hand-over between threads. One worker begins; if calls still wait after `GROW_AFTER`, the
+    steps are slow and the others join, so that a slow step holds up its own worker alone. The
+    threads outlive a rollout and serve the next one.
     """
 
     _threads = ThreadPoolExecutor(ENV_THREADS, thread_name_prefix="rlvr-env")
@@ -216,6 +221,7 @@ class EnvThreads:
         self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self._done: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         self._workers = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self.seconds = 0.0
         """Time during which at least one call ran."""
@@ -225,13 +231,27 @@ class EnvThreads:
         future: asyncio.Future[T] = self._loop.create_future()
         with self._lock:
             self._calls.append((function, future))
-            start = self._workers < min(ENV_THREADS, len(self._calls))
-            if start and not self._workers:
+            start = not self._workers
+            if start:
                 self._since = time.perf_counter()
-            self._workers += start
+                self._workers = 1
         if start:
             self._threads.submit(self._work)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GROW_AFTER, self._grow)
         return await future
+
+    def _grow(self) -> None:
+        """Let more workers join if calls wait."""
+        self._timer = None
+        with self._lock:
+            more = min(ENV_THREADS - self._workers, len(self._calls)) if self._workers else 0
+            self._workers += more
+            waiting = bool(self._calls) and self._workers < ENV_THREADS
+        for _ in range(more):
+            self._threads.submit(self._work)
+        if waiting:
+            self._timer = self._loop.call_later(GROW_AFTER, self._grow)
 
     def _next(self) -> tuple[Callable[[], Any], "asyncio.Future[Any]"] | None:
         with self._lock:
