@@ -105,7 +105,8 @@ def test_a_model_of_another_architecture_trains_from_its_folder(tmp_path: Path) 
     config = transformers.Qwen2Config(
         vocab_size=len(tokenizer) + 2, hidden_size=48, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-        initializer_range=0.144, max_position_embeddings=256, eos_token_id=1, bos_token_id=None, pad_token_id=0,
+        initializer_range=0.144,
+        max_position_embeddings=256, eos_token_id=1, bos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path / "qwen")
     tokenizer.save_pretrained(tmp_path / "qwen")
