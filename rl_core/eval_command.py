@@ -5,14 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..agents.loading import load_model, resolve_device
+from ..agents.loading import resolve_device
 from ..agents.transformers_policy import TransformersPolicy
 from ..agents.types import Sampling
 from ..verifiers import Status, UsageError
 from .evaluation import Evaluation, evaluate
 from .progress import print_table
 from .sources import Source, open_sources, training_tasks
-from .warm_start import embedded_default
+from .warm_start import embedded_default, load_chosen
 
 if TYPE_CHECKING:
     from .cli import EvalCommand
@@ -52,12 +52,7 @@ def _policy(given: "EvalCommand", sources: list[Source]) -> TransformersPolicy:
         model, tokenizer = embedded_default(training_tasks(sources))
         model = model.to(resolve_device(given.model.device))
     else:
-        model, tokenizer = load_model(
-            given.model.model,
-            device=given.model.device,
-            dtype=given.model.dtype,
-            trust_remote_code=given.model.trust_remote_code,
-        )
+        model, tokenizer = load_chosen(given.model)
     return TransformersPolicy(model, tokenizer, max_rows=given.max_rows)
 
 

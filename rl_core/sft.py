@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..agents.embedded import EmbeddedConfig, build
-from ..agents.loading import load_model
 from ..envs.sources import read_rows
 from ..verifiers import Task, TaskError, UsageError
 from .progress import Display
 from .records import save_model
 from .sources import open_sources, training_tasks
-from .warm_start import WarmStart, demonstrations, imitate
+from .warm_start import WarmStart, demonstrations, imitate, load_chosen
 
 if TYPE_CHECKING:
     from .cli import SftCommand
@@ -57,12 +56,7 @@ def sft(given: "SftCommand") -> Path:
 def _model(config: Any) -> tuple[Any, Any]:
     if config.model == "embedded":
         return build(EmbeddedConfig())
-    return load_model(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
-    )
+    return load_chosen(config)
 
 
 def _from_tasks(env: Sequence[str], right: float) -> Draw:

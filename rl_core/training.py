@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from ..agents.loading import load_model, resolve_device
+from ..agents.loading import resolve_device
 from ..agents.rollouts import rollout
 from ..agents.transformers_policy import TransformersPolicy
 from ..agents.types import Sampling, Trajectory
@@ -35,7 +35,7 @@ from .progress import Display, shorten
 from .records import Run
 from .report import before_and_after, write_report
 from .sources import Schedule, Source, episodes_of, open_sources, training_tasks
-from .warm_start import embedded_default
+from .warm_start import embedded_default, load_chosen
 
 SHOWN = 10
 """Held-out problems shown in the terminal at the end; the report has more."""
@@ -430,12 +430,7 @@ class Trainer:
             self.display.say("warm start of the embedded model (cached after the first time)")
             model, tokenizer = embedded_default(training_tasks(self.sources), progress=self._warm)
             return model.to(resolve_device(config.device)), tokenizer
-        return load_model(
-            checkpoint or config.model,
-            device=config.device,
-            dtype=config.dtype,
-            trust_remote_code=config.trust_remote_code,
-        )
+        return load_chosen(config, checkpoint)
 
     def _warm(self, done: int, steps: int, loss: float) -> None:
         if done % 100 == 0 or done == steps:

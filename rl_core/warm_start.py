@@ -24,6 +24,7 @@ from ..agents.loading import load_model
 from ..agents.scoring import Padded, continuation_logits, pad, token_logprobs
 from ..agents.transformers_policy import context_length, eos_ids
 from ..verifiers import Task, TaskError, UsageError
+from .config import ModelConfig
 from .records import save_model
 
 RECIPE = 1
@@ -222,6 +223,16 @@ def embedded_default(
             if not (place / "config.json").is_file():
                 raise
     return load_model(place, device="cpu")
+
+
+def load_chosen(config: ModelConfig, checkpoint: Path | None = None) -> tuple[Any, Any]:
+    """Load the model that a configuration names, or a checkpoint in its place."""
+    return load_model(
+        checkpoint or config.model,
+        device=config.device,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def cache_folder() -> Path:
