@@ -1,21 +1,23 @@
 """Many episodes at once, each at its own pace, as exact trajectories.
 
 Every episode is a coroutine: it resets its environment, asks the policy, steps, and asks again.
-Environments run in a bounded thread pool, one thread at a time each; the policy decides how to
-batch what waits for it. The whole runs on an event loop of its own thread, so that it can be called
-from a notebook or from inside another loop.
+Environments run in a bounded thread pool, one thread at a time each, but for those that answer in
+less time than the hand-over to a thread costs; the policy decides how to batch what waits for it.
+The whole runs on an event loop of its own thread, so that it can be called from a notebook or from
+inside another loop.
 """
 
 import asyncio
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 
@@ -30,6 +32,12 @@ ENV_THREADS = 32
 GROW_AFTER = 0.005
 """Seconds that calls wait for the first worker before others join: many threads of microsecond
 steps take the interpreter's lock from each other."""
+
+QUICK = 0.001
+"""Seconds under which an environment's `reset` or `step` counts as quick."""
+
+PATIENCE = 0.05
+"""Seconds that calls taken for quick may block the event loop before a rollout stops taking any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +137,7 @@ async def _episode(
     with announced:
         options = None if episode.index is None else {"index": episode.index}
         observation, info = await steps.call(
-            lambda: env.reset(seed=episode.env_seed, options=options)
+            env, "reset", lambda: env.reset(seed=episode.env_seed, options=options)
         )
         out = _begin(episode, policy, observation, info)
         while True:
@@ -144,7 +152,7 @@ async def _episode(
             out.messages.append({"role": "assistant", "content": text})
             out.version, out.near_ties = completion.version, out.near_ties + completion.near_ties
             observation, reward, terminated, truncated, info = await steps.call(
-                lambda text=text: env.step(text)
+                env, "step", lambda text=text: env.step(text)
             )
             _book(out, start, float(reward), completion.stop_reason, info)
             out.truncated |= truncated
@@ -210,9 +218,16 @@ class EnvThreads:
     a hand-over between threads. One worker begins; if calls still wait after `GROW_AFTER`, the
     steps are slow and the others join, so that a slow step holds up its own worker alone. The
     threads outlive a rollout and serve the next one.
+
+    An environment whose last call of a kind was quick is called on the event loop's own thread,
+    which saves the hand-over; calls that turn out slow there end that after `PATIENCE`.
     """
 
     _threads = ThreadPoolExecutor(ENV_THREADS, thread_name_prefix="rlvr-env")
+    _last: ClassVar["weakref.WeakKeyDictionary[Any, dict[str, float]]"] = (
+        weakref.WeakKeyDictionary()
+    )
+    """Per environment and kind of call, the seconds that the last one took."""
 
     def __init__(self) -> None:
         """Deliver results on the running event loop."""
@@ -223,10 +238,22 @@ class EnvThreads:
         self._workers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
+        self._blocked = 0.0
         self.seconds = 0.0
         """Time during which at least one call ran."""
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, env: Any, kind: str, function: Callable[[], T]) -> T:
+        """Run a call of an environment and wait for what it returns or raises."""
+        last = self._last.setdefault(env, {})
+        if last.get(kind, QUICK) >= QUICK or self._blocked > PATIENCE:
+            return await self._hand_over(lambda: _timed(function, last, kind))
+        try:
+            return _timed(function, last, kind)
+        finally:
+            self.seconds += last[kind]
+            self._blocked += last[kind] if last[kind] >= QUICK else 0.0
+
+    async def _hand_over(self, function: Callable[[], T]) -> T:
         """Run a function in the pool and wait for what it returns or raises."""
         future: asyncio.Future[T] = self._loop.create_future()
         with self._lock:
@@ -294,3 +321,12 @@ class EnvThreads:
                 future.set_exception(failure)
             else:
                 future.set_result(value)
+
+
+def _timed(function: Callable[[], T], last: dict[str, float], kind: str) -> T:
+    """Run a function and note how long it took."""
+    began = time.perf_counter()
+    try:
+        return function()
+    finally:
+        last[kind] = time.perf_counter() - began

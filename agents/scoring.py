@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -53,14 +54,15 @@ def pad(
     """
     before = max(len(prompt) for prompt in prompts)
     after = max(1, *(len(tokens) for tokens in continuations))
-    ids, attention = [], []
-    for prompt, tokens in zip(prompts, continuations, strict=True):
-        left, right = before - len(prompt), after - len(tokens)
-        ids.append([0] * left + list(prompt) + list(tokens) + [0] * right)
-        attention.append([0] * left + [1] * (len(prompt) + len(tokens)) + [0] * right)
+    ids = np.zeros((len(prompts), before + after), np.int64)
+    attention = np.zeros_like(ids)
+    for row, (prompt, tokens) in enumerate(zip(prompts, continuations, strict=True)):
+        start, end = before - len(prompt), before + len(tokens)
+        ids[row, start:before], ids[row, before:end] = prompt, tokens
+        attention[row, start:end] = 1
     return Padded(
-        ids=torch.tensor(ids, device=device),
-        attention=torch.tensor(attention, device=device),
+        ids=torch.from_numpy(ids).to(device),
+        attention=torch.from_numpy(attention).to(device),
         width=after,
     )
 

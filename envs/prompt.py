@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
 
 from .. import verifiers
 from ..verifiers import Message, Task, TaskError, UsageError, Verdict, Verifier, verify
@@ -111,8 +113,13 @@ class PromptEnv(gymnasium.Env[str, str]):
             UsageError: An option is unknown or the index out of range.
             TaskError: The verifier cannot read the task's truth.
         """
-        super().reset(seed=seed)
         self._running = False
+        if options and isinstance(seed, int) and seed >= 0:
+            # nothing is drawn: the generator, which takes longer to make than all the rest of
+            # this method, waits until somebody asks for it
+            self._np_random, self._np_random_seed = None, seed
+        else:
+            super().reset(seed=seed)
         index = self._index(options)
         task = self.tasks[index]
         if self._checked is not None and index not in self._checked:
@@ -128,6 +135,17 @@ class PromptEnv(gymnasium.Env[str, str]):
             "tools": [],
         }
         return self._messages[-1]["content"], info
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator of the last seed, made when it is first asked for."""
+        if self._np_random is None and self._np_random_seed is not None:
+            self._np_random, self._np_random_seed = seeding.np_random(self._np_random_seed)
+        return super().np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._np_random, self._np_random_seed = value, -1  # as gymnasium marks an unknown seed
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Judge a completion and end the episode.

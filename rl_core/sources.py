@@ -94,12 +94,23 @@ class Source:
         self.tasks: Sequence[Task] | None = tasks
         """The tasks; `None` for an environment that poses problems of its own."""
 
-    def guard(self, timeout: float) -> None:
-        """Put the verifier behind a limit of `timeout` seconds; 0 leaves it as it is."""
+    def guard(self, timeout: float) -> str:
+        """Put the verifier behind a limit of `timeout` seconds; 0 leaves it as it is.
+
+        Returns:
+            What has no limit all the same, and why; empty if nothing.
+        """
         inner = self._envs[0].unwrapped
-        if timeout and isinstance(inner, PromptEnv):
+        if not timeout:
+            return ""
+        if not isinstance(inner, PromptEnv):
+            return f"{self.name} is no PromptEnv: a `step` that hangs is waited for"
+        try:
             self._judge = guarded(inner.verifier, timeout)
-            inner.verifier = self._judge
+        except UsageError as error:
+            return f"{self.name}: {error}; a check that hangs is waited for"
+        inner.verifier = self._judge
+        return ""
 
     def instances(self, count: int) -> list["gymnasium.Env[str, str]"]:
         """Return `count` different instances, making what is missing."""

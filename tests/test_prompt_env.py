@@ -69,6 +69,16 @@ def test_the_same_seed_draws_the_same_tasks_and_another_seed_others() -> None:
     assert drawn(5) != drawn(6)
 
 
+def test_a_seed_given_with_an_index_seeds_the_draws_that_follow() -> None:
+    env, other = fresh(), fresh()
+    env.reset(seed=7, options={"index": 3})
+    other.reset(seed=7)
+    other.np_random = np.random.default_rng(np.random.SeedSequence(7))
+    assert env.np_random_seed == 7
+    assert env.np_random.integers(2**60) == other.np_random.integers(2**60)
+    assert other.np_random_seed == -1
+
+
 def test_every_task_is_drawn_sooner_or_later() -> None:
     env = fresh()
     env.reset(seed=0)

@@ -111,6 +111,16 @@ def test_a_slow_environment_holds_up_no_other() -> None:
     assert time.perf_counter() - began < 2.4
 
 
+def test_environments_that_turn_slow_are_no_longer_waited_for_one_by_one() -> None:
+    envs = [Countdown() for _ in range(40)]
+    rollout([Episode(env=env, seed=0) for env in envs], _echo())  # now they are known as quick
+    for env in envs:
+        env.nap = 0.1
+    began = time.perf_counter()
+    rollout([Episode(env=env, seed=0) for env in envs], _echo())
+    assert time.perf_counter() - began < 6  # one after the other: 40 * 3 * 0.1 s = 12 s
+
+
 def test_an_environment_that_raises_ends_the_rollout_with_its_own_error() -> None:
     episodes = [Episode(env=_env(), seed=i, index=0) for i in range(5)]
     episodes.append(Episode(env=Countdown(fail=True), seed=9))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -435,6 +436,22 @@ def test_a_row_without_the_needed_column_names_the_columns_it_has(
         train(env=f"rlvr/GSM8K-v0 path={rows}", **_settings(folder, tmp_path / "run"))
 
 
+def test_a_verifier_that_no_process_can_take_runs_without_a_limit_and_that_is_said(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = threading.Lock()
+
+    @verifier
+    def holding(completion: str, truth: Any) -> bool:
+        with lock:
+            return completion < "m"
+
+    assert _run(folder, tmp_path / "run", holding, steps=1, quiet=False).finished
+    said = " ".join(capsys.readouterr().out.split())
+    assert "holding cannot be sent to a process that could be killed" in said
+    assert "a check that hangs is waited for" in said
+
+
 def test_a_disk_that_takes_no_more_stops_training_with_the_way_on(
     folder: str, tmp_path: Path
 ) -> None:
@@ -451,6 +468,25 @@ def test_a_disk_that_takes_no_more_stops_training_with_the_way_on(
         _run(folder, out, callbacks=[fill])
     (out / "metrics.jsonl").unlink()
     (out / "kept.jsonl").rename(out / "metrics.jsonl")
+    assert _run(folder, out, resume=True).finished
+    assert [line["step"] for line in _lines(out)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_whole(
+    folder: str, tmp_path: Path
+) -> None:
+    out, (soft, hard) = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(trainer: Any, metrics: dict[str, float]) -> None:
+        if trainer.step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+    try:
+        with pytest.raises(TrainingStopped, match=r"write the checkpoint of step 6.* step 3 is"):
+            _run(folder, out, callbacks=[fill])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000003"]
     assert _run(folder, out, resume=True).finished
     assert [line["step"] for line in _lines(out)] == [1, 2, 3, 4, 5, 6]
 

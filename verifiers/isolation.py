@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .compose import Composite
+from .errors import UsageError
 from .protocol import Verifier, as_verdict, verify
 from .registry import make
 from .verdict import Verdict
@@ -106,8 +107,10 @@ def guarded(verifier: Verifier, timeout: float) -> Verifier:
 
     Verifiers of this project, and compositions of them, bound their own time and are returned as
     they are. An `async` one is given up after `timeout` seconds; any other one runs in worker
-    processes that are killed, so what it remembers from call to call stays there. One that cannot
-    be sent to a process (it holds a lock, a connection) is returned as it is.
+    processes that are killed, so what it remembers from call to call stays there.
+
+    Raises:
+        UsageError: It cannot be sent to a process (it holds a lock, a connection).
 
     Example:
         >>> math = make("math")
@@ -124,8 +127,13 @@ def guarded(verifier: Verifier, timeout: float) -> Verifier:
         import cloudpickle
 
         cloudpickle.dumps(verifier)
-    except Exception:
-        return verifier
+    except Exception as error:
+        name = getattr(verifier, "name", type(verifier).__name__)
+        raise UsageError(
+            f"the verifier {name} cannot be sent to a process that could be killed "
+            f"({type(error).__name__}: {error}); open what it holds in its first call, or make "
+            "it `async`"
+        ) from error
     return isolated(verifier, timeout, late=Verdict.error)
 
 
