@@ -22,7 +22,8 @@ def write_report(run: Run, config: TrainConfig) -> Path:
     metrics = run.lines("metrics.jsonl")
     pairs = before_and_after(run)
     with run.guard("write the report"):
-        draw_curve(metrics, run.folder / "curve.png", title=", ".join(config.tasks.env))
+        figure = draw_curve(metrics, title=", ".join(config.tasks.env))
+        figure.savefig(run.folder / "curve.png")
         folder = Path(__file__).parent
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(folder),
@@ -58,19 +59,25 @@ def before_and_after(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def draw_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
-    """Draw reward, held-out solved share with its interval, length and KL over the steps."""
+def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str = "") -> Any:
+    """Draw solved shares, length, entropy and gradient norm over the steps.
+
+    Args:
+        metrics: The lines of `metrics.jsonl`.
+        title: Stands above.
+
+    Returns:
+        A matplotlib figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     steps = [line for line in metrics if "reward" in line]
     evaluations = [line for line in metrics if "eval/solved" in line]
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 3, height_ratios=(3, 2))
-    top, *small = (
-        figure.add_subplot(place) for place in (grid[0, :], *(grid[1, i] for i in range(3)))
-    )
+    places = figure.subplot_mosaic([["top"] * 3, ["left", "middle", "right"]], height_ratios=(3, 2))
+    top, *small = places.values()
     if steps:
         x = [line["step"] for line in steps]
         top.plot(
@@ -95,4 +102,4 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str = ""
     for axes in (top, *small):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
-    figure.savefig(path, dpi=120)
+    return figure
