@@ -1,4 +1,4 @@
-"""The command line: `rlvr train`, `sft`, `eval`, `list`, `check`.
+"""The command line: `rlvr train`, `sft`, `eval`, `list`, `check`, `verify`.
 
 Every command is a function that takes its arguments as words. Torch and transformers are imported
 by the commands that need them alone.
@@ -133,6 +133,36 @@ class CheckCommand:
     """Python files that register environments or verifiers."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand:
+    """Judge the completions of a file: counts per status and reason, and where a label differs."""
+
+    file: tyro.conf.Positional[str]
+    """A .jsonl, .jsonl.gz, .json or .parquet file with a completion and a truth in each row."""
+    verifier: str = "math"
+    """The verifier's name."""
+    option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An option of the verifier, name=value; may be given again for another."""
+    completion: str = ""
+    """Column of the completion; if not given: completion, response, output or generation."""
+    truth: str = ""
+    """Column of the truth; if not given: truth, answer, ground_truth or target."""
+    label: str = ""
+    """Column that says whether the completion is right, or its reward; compared if given."""
+    workers: int | None = None
+    """Worker processes; the number of cores if not given, 0 judges in this process."""
+    timeout: float = 10.0
+    """Seconds per row for a verifier of your own."""
+    show: int = 20
+    """Disagreements listed at most."""
+    must_agree: bool = False
+    """End with status 1 if a verdict differs from its label, or a labelled row is unscored."""
+    out: str = ""
+    """A JSONL file for the verdicts, one per row."""
+    imports: Imports = ()
+    """Python files that register environments or verifiers."""
+
+
 def _parse(command: type[Any], words: Sequence[str], name: str, **default: Any) -> Any:
     return tyro.cli(command, prog=f"rlvr {name}", args=list(words), config=FLAT, **default)
 
@@ -216,12 +246,22 @@ def _check(words: Sequence[str]) -> int:
     return 0 if run_check(given.env, given.tasks) else 1
 
 
+def _verify(words: Sequence[str]) -> int:
+    given = _parse(VerifyCommand, words, "verify")
+    load_plugins(given.imports)
+    from .verify_command import run_verify
+
+    tally = run_verify(given)
+    return 1 if given.must_agree and not tally.agrees else 0
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "train": (_train, "train a model by reinforcement learning"),
     "sft": (_sft, "warm-start a model by imitation"),
     "eval": (_eval, "measure a model: pass@k, majority, intervals"),
     "list": (_list, "list environments, verifiers and algorithms"),
     "check": (_check, "check an environment and its verifier"),
+    "verify": (_verify, "judge the completions of a file"),
 }
 """Command → (function, summary)."""
 

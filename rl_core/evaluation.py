@@ -245,6 +245,7 @@ def row_of(trajectory: Trajectory) -> dict[str, Any]:
         "reward": trajectory.reward if trajectory.scored else None,
         "solved": is_solved(trajectory),
         "status": trajectory.verdict.get("status"),
+        "reason": (trajectory.verdict.get("evidence") or {}).get("reason"),
         "tokens": trajectory.length,
         "truncated": trajectory.truncated,
     }

@@ -61,14 +61,15 @@ class EnvChoice:
                     f"environment '{words[0]}': an option is name=value, got '{word}'; "
                     f'for example "{words[0]} size=100"'
                 )
-            options[name] = _value(value)
+            options[name] = option_value(value)
         weight = options.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
             raise UsageError(f"environment '{words[0]}': weight must be above 0, got {weight!r}")
         return cls(id=words[0], options=options, weight=float(weight))
 
 
-def _value(text: str) -> Any:
+def option_value(text: str) -> Any:
+    """Read an option's value: JSON where it can be, else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -30,7 +30,7 @@ from ..agents.rollouts import rollout
 from ..agents.transformers_policy import TransformersPolicy
 from ..agents.types import Sampling, Trajectory
 from ..envs import contamination
-from ..verifiers import TrainingStopped, UsageError, Verifier
+from ..verifiers import TrainingStopped, UsageError, Verifier, class_counts
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate, is_solved, row_of
 from .learner import Learner
@@ -539,6 +539,7 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         Counter(t.verdict.get("status", "none") for t in trajectories).items()
     ):
         out[f"status/{status}"] = float(count)
+    out |= class_counts(t.verdict for t in trajectories)
     names = sorted({t.env for t in trajectories})
     for name in names if len(names) > 1 else ():
         own = [t for t in scored if t.env == name]

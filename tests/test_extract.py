@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr.verifiers import UsageError
-from rlvr.verifiers.extract import MARKERS, after_think, check_how, clean, extract
+from rlvr.verifiers.extract import (
+    MARKERS,
+    after_think,
+    before_stop,
+    check_how,
+    clean,
+    conclusion,
+    extract,
+    formula,
+    locate,
+)
 
 ALL = tuple(MARKERS)
 
@@ -32,6 +42,17 @@ ALL = tuple(MARKERS)
         (r"\boxed{5\,}", "boxed", "5"),
         (r"\boxed{5!}", "boxed", "5!"),
         ("5", "boxed", None),
+        (r"\boxed 5", "boxed", "5"),
+        (r"put it in \boxed.", "boxed", None),
+        (r"\beginboxed{8\sqrt{6}}", "boxed", r"8\sqrt{6}"),
+        (r"\boxed{42<|endoftext|>}", "boxed", "42"),
+        (r"\boxed{1},\boxed{2},\boxed{3}", "boxed", "1, 2, 3"),
+        (r"$\boxed{1}$ and $\boxed{2}$.", "boxed", "1, 2"),
+        (r"\[ \boxed{x=1} \quad \text{or} \quad \boxed{x=2} \]", "boxed", "x=1, x=2"),
+        (r"\boxed{1} \boxed{2}", "boxed", "2"),
+        (r"\boxed{1} and then \boxed{2}", "boxed", "2"),
+        (r"\boxed{} and \boxed{2}", "boxed", "2"),
+        (r"\boxed{1} and \boxed{2", "boxed", None),
         ("so\n#### 42", "hash", "42"),
         ("#### 41\n#### 42\nbye", "hash", "42"),
         ("#### $1,234.", "hash", "1,234"),
@@ -44,6 +65,14 @@ ALL = tuple(MARKERS)
         ("the answer is not 5", "answer_is", "not 5"),
         ("the answer isn't 5", "answer_is", None),
         ("the answer is", "answer_is", None),
+        ("Answer: 42", "answer_is", "42"),
+        ("Final answer: 42. I hope it is correct.", "answer_is", "42"),
+        ("**Final Answer:** 42", "answer_is", "42"),
+        ("Answer: 41 was a wrong guess.\nAnswer: 42", "answer_is", "42"),
+        ("The answer is:\n\n$$ 5 = 2 + 3 $$\nso there", "answer_is", "5 = 2 + 3"),
+        ("the answer is 5! + 1", "answer_is", "5! + 1"),
+        ("the answer is 42! Hooray", "answer_is", "42"),
+        ("My answers: 1 and 2", "answer_is", None),
         ("<answer> 5 </answer>", "tag", "5"),
         ("<answer>4</answer> <answer>5</answer> <answer>6", "tag", "5"),
         ("</answer>5<answer>", "tag", None),
@@ -86,6 +115,59 @@ def test_reasoning_is_left_out_and_unfinished_reasoning_too(completion: str, res
     assert after_think(completion) == rest
 
 
+@pytest.mark.parametrize(
+    ("completion", "rest"),
+    [
+        ("42<|im_end|>\nuser: no, 43", "42"),
+        ("42<|endoftext|>", "42"),
+        (r"\boxed{4}<|im_end|> \boxed{5}", r"\boxed{4}"),
+        (r"\boxed{}<|im_end|> \boxed{5}", r"\boxed{}"),
+        (r"\boxed{42<|im_end|>}", r"\boxed{42<|im_end|>}"),
+        ("a < b", "a < b"),
+    ],
+)
+def test_nothing_is_said_after_the_end_of_the_turn(completion: str, rest: str) -> None:
+    assert before_stop(completion) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The result is $3$", "3"),
+        (r"Answer \[ 9 \]", "9"),
+        (r"Therefore $x \geq 5$ is the solution.", r"x \geq 5"),
+        ("It is not $5$", None),
+        ("It isn't $5$", None),
+        ("$5$ is wrong", None),
+        ("It is $4$ or $5$", None),
+        ("I used $5$ steps", None),
+        ("There are 2 and it is $5$", None),
+        ("It is " + "so " * 200 + "$5$", None),
+    ],
+)
+def test_the_one_formula_of_a_short_text_is_what_it_says(text: str, answer: str | None) -> None:
+    assert formula(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("sentence", "answer"),
+    [
+        ("The largest $n$ is 34", "34"),
+        ("The volume of $ABC$ is: 120", "120"),
+        ("It is not clear what it is 5", None),
+        ("34", None),
+        ("That is", None),
+    ],
+)
+def test_a_marked_sentence_says_what_something_is(sentence: str, answer: str | None) -> None:
+    assert conclusion(sentence) == answer
+
+
+def test_the_marker_that_decides_is_named() -> None:
+    assert locate("so #### 5", ("boxed", "hash", "whole")) == ("hash", "5")
+    assert locate("so", ("boxed", "hash")) == ("", None)
+
+
 def test_no_number_is_fished_out_of_prose() -> None:
     assert extract("I think it might be 5, or so", ("boxed", "hash", "answer_is", "tag")) is None
 
@@ -121,6 +203,12 @@ def test_cleaning_leaves_no_space_around(text: str) -> None:
         "</think>" * 60_000,
         "$." * 200_000,
         "\\" * 400_000,
+        r"\boxed{1}," * 60_000,
+        r"\boxed " * 60_000,
+        "<|im_end|>" * 60_000,
+        r"\boxed{<|im_end|>" * 30_000,
+        "answer: " * 60_000,
+        "**" * 200_000 + "answer",
     ],
 )
 def test_half_a_megabyte_of_markers_takes_linear_time(text: str) -> None:

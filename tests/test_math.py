@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.verifiers import Status, TaskError, UsageError, make, verify
+from rlvr.verifiers import Status, verify
 from rlvr.verifiers.mathematics import MathAnswer, TooLarge, Unreadable, read_answer
 from rlvr.verifiers.mathematics.nodes import Number
 from rlvr.verifiers.numerals import numeral, show_fraction
@@ -126,14 +126,11 @@ DIFFERENT = [
     ("4, 5", 5),
     ("5, 4", 5),
     ("not 5", 5),
-    ("5 apples", 5),
-    ("5 km", 5),
-    (r"5\text{ cm}", 5),
+    ("5 million", 5),
     ("5x", 5),
     ("1,23", 123),
     ("0,123", 123),
     ("(1,234)", 1234),
-    ("1 234", 1234),
     ("12 34", 1234),
     ("1/0", 1),
     ("0/0", 0),
@@ -181,8 +178,16 @@ def test_different_answers_earn_nothing(answer: str, truth: Any) -> None:
         ("<think>41</think> 42", "correct"),
         (r"\boxed{42} \boxed{41}", "wrong"),
         (r"\boxed{42} \boxed{41", "unparsed"),
-        ("The answer is not 42.", "unparsed"),
+        ("The answer is not 42.", "wrong"),
         ("I used 42 steps", "unparsed"),
+        ("42 is the number of steps that I used", "unparsed"),
+        ("The result is $42$", "correct"),
+        ("The result is not $42$", "unparsed"),
+        ("Final Answer: The largest $n$ is 42. I hope it is correct.", "correct"),
+        ("Final Answer: The largest $n$ is not 42.", "wrong"),
+        (r"\boxed{We find that $x = 42$.}", "correct"),
+        (r"\boxed{40} and \boxed{2}", "wrong"),
+        (r"\boxed{42}<|im_end|>\boxed{41}", "correct"),
         ("<think>42", "unparsed"),
         ("", "unparsed"),
     ],
@@ -191,77 +196,51 @@ def test_the_answer_is_found_where_it_stands(completion: str, status: str) -> No
     assert MATH(completion, 42).status == status
 
 
-@pytest.mark.parametrize(
-    ("options", "completion", "truth", "reward"),
-    [
-        ({"percent": "either"}, "50%", 50, 1),
-        ({"percent": "either"}, "50%", "1/2", 1),
-        ({"percent": "either"}, "50", "50%", 1),
-        ({"percent": "either"}, "5000%", 0.5, 0),
-        ({"percent": "either"}, "50", "1/2", 0),
-        ({"percent": "forbid"}, "50%", "1/2", 0),
-        ({"percent": "forbid"}, "50%", "50%", 1),
-        ({"absolute": 0.1}, "1.1", 1, 1),
-        ({"absolute": 0.1}, "1.1001", 1, 0),
-        ({"relative": 0.001}, "3.1415", r"\pi", 1),
-        ({"relative": 0.0001}, "3.14", r"\pi", 0),
-        ({"units": True}, "5 apples", 5, 1),
-        ({"units": True}, r"5\text{ cm}", 5, 1),
-        ({"units": True}, "5 or so", 5, 0),
-        ({"units": True}, "2 x", "2x", 1),
-        ({"extract": ("boxed",)}, "#### 42", 42, 0),
-    ],
-)
-def test_each_leniency_is_an_option(
-    options: dict[str, Any], completion: str, truth: Any, reward: int
-) -> None:
-    assert MathAnswer(**options)(completion, truth).reward == reward
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"percent": "maybe"},
-        {"timeout": 0},
-        {"absolute": -1},
-        {"relative": float("nan")},
-        {"extract": ()},
-        {"extract": "bx"},
-        {"colour": "red"},
-    ],
-)
-def test_a_bad_option_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        make("math", **options)
-
-
-@pytest.mark.parametrize(
-    "truth",
-    ["", "five", "4 or 5", "1/0", "(", "9^9^9^9", "1" * 5000, None, True, [1], float("nan"), b"1"],
-)
-def test_a_truth_that_cannot_be_read_is_refused_and_unscored(truth: Any) -> None:
-    with pytest.raises(TaskError, match="truth"):
-        MATH.check_truth(truth)
-    assert MATH("5", truth).status is Status.BAD_TRUTH
-
-
-def test_a_truth_without_a_value_is_found_by_sympy() -> None:
-    assert MATH("x", r"1/(\pi - \pi)").status is Status.BAD_TRUTH
-
-
 def test_equal_rationals_vote_for_the_same_answer() -> None:
     texts = ("1/2", "0.5", ".50", r"\frac{2}{4}", "50%", "x = 0.5", "2^{-1}", "5e-1")
     assert {MATH(text, 1).evidence["answer"] for text in texts} == {"1/2"}
 
 
 def test_the_evidence_says_what_was_compared_and_how() -> None:
-    assert MATH("0.25", "1/2").evidence == {"answer": "1/4", "tier": "rational"}
-    assert MATH("4 or 5", 5).evidence == {"answer": "4 or 5", "reason": "the word 'or'"}
+    assert MATH("0.5", "1/2").evidence == {"answer": "1/2", "tier": "rational"}
+    assert MATH("1/2", "1/2").evidence == {"answer": "1/2", "tier": "text"}
+    assert MATH("0.25", "1/2").evidence == {
+        "answer": "1/4",
+        "tier": "rational",
+        "reason": "different value",
+    }
+    assert MATH("4 or 5", 5).evidence == {
+        "answer": "4 or 5",
+        "tier": "structure",
+        "reason": "different length",
+    }
+
+
+@pytest.mark.parametrize(
+    ("completion", "truth", "reason"),
+    [
+        ("", 5, "no answer"),
+        ("I counted them one by one, and that took a while.", 5, "no answer"),
+        ("The answer is not five", 5, "different words"),
+        (r"\boxed{\foo}", 5, "not understood"),
+        (r"\boxed{1/0}", 5, "no value"),
+        (r"\boxed{6}", 5, "different value"),
+        (r"\boxed{4, 5}", 5, "different length"),
+        (r"\boxed{(0, 1)}", "[0, 1]", "different brackets"),
+        (r"\boxed{5 \text{ kg}}", r"5 \text{ cm}", "unit"),
+        (r"\boxed{x = 5}", "y = 5", "different variable"),
+        (r"\boxed{(0, 1)}", 5, "different structure"),
+        (r"\boxed{B}", "A", "different value"),
+        (r"\boxed{" + "1" * 5000 + "}", 5, "over a limit"),
+    ],
+)
+def test_the_reason_names_a_class_of_error(completion: str, truth: Any, reason: str) -> None:
+    assert MATH(completion, truth).evidence["reason"].partition(":")[0] == reason
 
 
 BOMBS = [
-    ("9^9^9^9", "limit"),
-    ("9^{9^{9^{9}}}", "limit"),
+    ("9^9^9^9", "wrong"),
+    ("9^{9^{9^{9}}}", "wrong"),
     ("(10^9)!", "limit"),
     ("99999!", "limit"),
     ("1e999999999", "limit"),
@@ -287,7 +266,11 @@ def test_what_is_over_a_cap_is_refused_at_once(answer: str, status: str) -> None
     assert time.process_time() - start < 0.5
 
 
-SYMPY_BOMBS = [r"\sqrt{2}^{10^{9}} \pi", r"(x+1)^{30000} - x", r"(\sqrt{2}!)^{10^{8}}"]
+SYMPY_BOMBS = [
+    r"\int_0^\infty \frac{\sin(x^3+1)}{x^5+x+1} dx",
+    r"\int_0^1 x^{x^{x}} dx",
+    r"\int e^{x^2} \sin(x^3) \ln(x) dx",
+]
 
 
 @pytest.mark.parametrize("answer", SYMPY_BOMBS)

@@ -4,6 +4,7 @@ The ground floor: knows nothing of gymnasium or torch, and imports neither sympy
 before a verifier needs it.
 """
 
+from .bulk import verify_each, verify_many
 from .check import Finding, Report, check_verifier
 from .compose import Composite, all_of, any_of, best_of, gates, weighted
 from .errors import (
@@ -18,6 +19,7 @@ from .errors import (
 from .exploits import EXPLOITS, Exploit
 from .isolation import Isolated, guarded, isolated
 from .protocol import FunctionVerifier, Verifier, verifier, verify
+from .reasons import class_counts, explain, reason_class
 from .registry import describe, make, names, register
 from .task import Message, Task
 from .verdict import Status, Verdict
@@ -48,14 +50,19 @@ __all__ = [
     "any_of",
     "best_of",
     "check_verifier",
+    "class_counts",
     "describe",
+    "explain",
     "gates",
     "guarded",
     "isolated",
     "make",
     "names",
+    "reason_class",
     "register",
     "verifier",
     "verify",
+    "verify_each",
+    "verify_many",
     "weighted",
 ]

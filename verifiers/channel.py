@@ -17,14 +17,18 @@ from typing import Any
 from . import worker as program
 from .errors import WorkerError
 from .starvation import Usage, blame, usage
-from .worker import HEADER, MAX_REPLY, SETTINGS, TARGET
+from .worker import ENDING, HEADER, MAX_REPLY, SETTINGS, TARGET
 
 START_SECONDS = 120.0
 """A start with its imports may take this long; it does not count against any call."""
 PROBE_SECONDS = 0.005
 """Calls shorter than this are not looked at in /proc."""
+RENEW_SECONDS = 10.0
+"""A copy that takes over from a killed one is there within this time, or not at all."""
 RECHECK = 0.25
-"""Share of the limit between two looks at a starved worker."""
+"""Share of the limit between two looks at a starved worker, at most."""
+RECHECK_SECONDS = 0.005
+"""Seconds between two looks, at least."""
 
 
 class Crashed(Exception):
@@ -42,8 +46,13 @@ class Starved(Exception):
 class Worker:
     """A process that serves one target; used by one thread at a time."""
 
-    def __init__(self, memory: int | None) -> None:
-        """Start the process; `load` makes it ready."""
+    def __init__(self, memory: int | None, *, copies: bool = False) -> None:
+        """Start the process; `load` makes it ready.
+
+        Args:
+            memory: Bytes of address space; `None` sets no limit.
+            copies: Whether copies of the process serve, so that `renew` takes milliseconds.
+        """
         self.owner = os.getpid()
         kept, self.lifeline = os.pipe()
         try:
@@ -71,8 +80,15 @@ class Worker:
         self.readable = select.poll()
         self.readable.register(self.replies, select.POLLIN)
         self.closed = False
+        self.renewing = False
+        self.serving = self.process.pid
+        self.token = os.urandom(16) if copies and sys.platform == "linux" else b""
         WORKERS.add(self)
-        settings = {"path": [place or os.getcwd() for place in sys.path], "memory": memory}
+        settings = {
+            "path": [place or os.getcwd() for place in sys.path],
+            "memory": memory,
+            "token": self.token.hex(),
+        }
         self.send(SETTINGS, json.dumps(settings).encode(), time.monotonic() + START_SECONDS)
 
     def load(self, target: bytes) -> dict[str, Any]:
@@ -82,6 +98,7 @@ class Worker:
         reply = self.receive(deadline)
         if reply is None:
             raise WorkerError(f"a worker process was not ready after {START_SECONDS:g} s")
+        self.serving = reply.get("pid", self.serving)
         return reply
 
     def call(self, kind: int, data: bytes, limit: float, allowance: float) -> dict[str, Any]:
@@ -98,28 +115,38 @@ class Worker:
             Starved: The work did not get its time within the allowance.
             Crashed: The process ended, or its reply is none.
         """
+        self.starved = 0.0
         start = time.monotonic()
         self.send(kind, data, start + allowance)
         reply = self.receive(start + min(PROBE_SECONDS, limit))
-        before = None if reply else usage(self.process.pid)
+        before = None if reply else usage(self.serving)
         deadline = start + limit
         while reply is None:
             reply = self.receive(deadline)
             if reply is None:
-                self._judge(time.monotonic() - start, limit, allowance, before)
-                deadline = time.monotonic() + RECHECK * limit
+                wait = self._judge(time.monotonic() - start, limit, allowance, before)
+                deadline = time.monotonic() + wait
         return reply
 
-    def _judge(self, wall: float, limit: float, allowance: float, before: Usage | None) -> None:
-        """Raise if the work is at fault or the patience with the load is over."""
-        cause = blame(wall, limit, before, usage(self.process.pid))
+    def _judge(self, wall: float, limit: float, allowance: float, before: Usage | None) -> float:
+        """Raise if the work is at fault or the patience with the load is over.
+
+        Returns:
+            Seconds after which to look again: what the work still has of its limit.
+        """
+        now = usage(self.serving)
+        cause = blame(wall, limit, before, now)
+        self.starved = now.queued - before.queued if now and before else 0.0
         if cause == "work":
             raise Expired(f"the check took longer than {limit:g} s")
         if cause == "stopped" or wall >= allowance:
             raise Starved(f"the check got too little of a processor in {wall:.1f} s")
+        left = limit - wall + self.starved
+        return min(max(left, RECHECK_SECONDS), RECHECK * limit) if left > 0 else RECHECK * limit
 
     def send(self, kind: int, data: bytes, deadline: float) -> None:
         """Write a frame, waiting for the process to take it in."""
+        self.sent = False
         frame = memoryview(HEADER.pack(kind, len(data)) + data)
         writable: select.poll | None = None
         while frame:
@@ -134,6 +161,7 @@ class Worker:
                     raise Starved("the worker did not take in the call") from None
             except OSError:
                 raise Crashed(self.obituary()) from None
+        self.sent = True
 
     def receive(self, deadline: float) -> dict[str, Any] | None:
         """Return the next reply, `None` at the deadline; a part that came is kept."""
@@ -148,11 +176,17 @@ class Worker:
             if not data:
                 raise Crashed(self.obituary())
             self.buffer += data
+            if self.token and self.token in self.buffer:
+                raise Crashed(self.obituary())
             reply = self._frame()
             if reply is not None:
                 return reply
 
     buffer = b""
+    starved = 0.0
+    """Seconds that a call over its limit waited for a processor."""
+    sent = False
+    """Whether the last frame was written in full: its rest would be read as another one."""
 
     def _frame(self) -> dict[str, Any] | None:
         """Return the reply that the buffer holds in full, if it does."""
@@ -172,22 +206,61 @@ class Worker:
             raise Crashed("the worker's reply is not an object")
         return reply
 
+    def renew(self) -> bool:
+        """Kill the copy that serves; return whether another takes over, which `renewed` awaits."""
+        here = not self.closed and os.getpid() == self.owner
+        if not (self.token and self.sent and here and self.process.poll() is None):
+            return False
+        self.renewing = True
+        if self.token not in self.buffer:  # else it has ended by itself
+            with contextlib.suppress(OSError):
+                os.killpg(self.serving, signal.SIGKILL)
+        return True
+
+    def renewed(self) -> bool:
+        """Wait for the copy that takes over; return whether there is one."""
+        deadline = time.monotonic() + RENEW_SECONDS
+        length = len(self.token) + ENDING.size
+        while (at := self.buffer.find(self.token)) < 0 or len(self.buffer) < at + length:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.readable.poll(left * 1000):
+                return False
+            data = os.read(self.replies, 1 << 16)
+            if not data:
+                return False
+            self.buffer += data
+        self.buffer = self.buffer[at + length :]
+        try:
+            reply = self._frame() or self.receive(deadline)
+        except Crashed:
+            return False
+        if reply is None or "pid" not in reply:
+            return False
+        self.serving, self.renewing = reply["pid"], False
+        return True
+
     def is_idle(self) -> bool:
         """Return whether the process is there and silent."""
         return not self.closed and not self.readable.poll(0)
 
     def obituary(self) -> str:
         """Say how the process ended, leaving it to be reaped by `kill`."""
+        _, found, ending = self.buffer.partition(self.token or b"\0")
+        if self.token and found and len(ending) >= ENDING.size:
+            (status,) = ENDING.unpack_from(ending)
+            return _ended(os.WIFEXITED(status), os.waitstatus_to_exitcode(status))
         for _ in range(50):
             with contextlib.suppress(OSError, AttributeError):
                 end = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-                if end is not None and end.si_code == os.CLD_EXITED:
-                    return f"the worker process exited with status {end.si_status}"
                 if end is not None:
-                    name = signal.Signals(end.si_status).name
-                    return f"the worker process was ended by {name}"
+                    return _ended(end.si_code == os.CLD_EXITED, end.si_status)
             time.sleep(0.01)
         return "the worker process closed its pipes"
+
+    def abort(self) -> None:
+        """End the process from another thread; the thread that uses it sees that and cleans up."""
+        if not self.closed and os.getpid() == self.owner:
+            self._signal()
 
     def kill(self) -> None:
         """End the process and all of its group; in a forked child only let go of it."""
@@ -195,8 +268,7 @@ class Worker:
             return
         self.closed = True
         if os.getpid() == self.owner:
-            with contextlib.suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self._signal()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
         else:
@@ -206,6 +278,18 @@ class Worker:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def _signal(self) -> None:
+        """Kill the process before the copy that serves: it would make another one."""
+        for group in dict.fromkeys((self.process.pid, self.serving)):
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def _ended(exited: bool, number: int) -> str:
+    if exited:
+        return f"the worker process exited with status {number}"
+    return f"the worker process was ended by {signal.Signals(abs(number)).name}"
 
 
 WORKERS: "weakref.WeakSet[Worker]" = weakref.WeakSet()

@@ -117,7 +117,7 @@ def guarded(verifier: Verifier, timeout: float) -> Verifier:
         >>> guarded(math, 1.0) is math
         True
     """
-    if _bounds_itself(verifier):
+    if bounds_itself(verifier):
         return verifier
     function = getattr(verifier, "function", verifier)
     calls = (function, type(function).__call__)
@@ -137,8 +137,9 @@ def guarded(verifier: Verifier, timeout: float) -> Verifier:
     return isolated(verifier, timeout, late=Verdict.error)
 
 
-def _bounds_itself(verifier: Any) -> bool:
+def bounds_itself(verifier: Any) -> bool:
+    """Return whether a verifier is of this project, or composed of such: those keep their time."""
     if isinstance(verifier, Composite):
-        return all(_bounds_itself(component) for _, component, _ in verifier.components)
+        return all(bounds_itself(component) for _, component, _ in verifier.components)
     home = getattr(verifier, "function", type(verifier)).__module__ or ""
     return home.partition(".")[0] == __name__.partition(".")[0]

@@ -34,7 +34,8 @@ MAX_BY_VALUE = 20
 """Modules that are sent along because a worker cannot import them."""
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
@@ -80,7 +81,12 @@ class WorkerPool:
         memory: Bytes of address space per worker; `None` sets no limit.
         setup: Called once in a new worker, before its first call (imports).
         late: Makes the verdict of a call that was over its limit, from the reason.
+        died: Makes the verdict of a call on which two workers ended in the same way, from the
+            reason: `Verdict.limit` where that is the answer's fault. By default one that ends is
+            an `error`.
         name: What error messages call the target.
+        copies: Let a forked copy of each worker serve, so that one which was killed is replaced in
+            milliseconds, however long the imports take; for targets that start no threads.
 
     Example:
         >>> with WorkerPool(str.isdigit, timeout=1.0) as pool:
@@ -97,7 +103,9 @@ class WorkerPool:
         memory: int | None = MEMORY,
         setup: Callable[[], object] | None = None,
         late: Callable[[str], Verdict] = Verdict.timeout,
+        died: Callable[[str], Verdict] | None = None,
         name: str = "",
+        copies: bool = False,
     ) -> None:
         """Check the options; no process is started before the first call."""
         check_timeout(timeout)
@@ -107,10 +115,12 @@ class WorkerPool:
             raise UsageError(f"a worker's target is a function, got {target!r:.100}")
         self.target = target
         self.timeout = timeout
-        self.size = size or _cores()
+        self.size = size or cores()
         self.memory = memory
         self.setup = setup
         self.late = late
+        self.died = died
+        self.copies = copies
         self.name = name or getattr(target, "__name__", type(target).__name__)
         self._idle: list[Worker] = []
         self._reset()
@@ -120,6 +130,7 @@ class WorkerPool:
     def _reset(self) -> None:
         """Begin anew: at first, and in a forked child, where locks may be held by no one."""
         self._idle.clear()
+        self._busy: set[Worker] = set()
         self._free = threading.Semaphore(self.size)
         self._lock = threading.Lock()
         self._payload: bytes | None = None
@@ -148,6 +159,12 @@ class WorkerPool:
         if threads is not None:
             threads.shutdown(wait=False)
 
+    def interrupt(self) -> None:
+        """End the calls that are going on in other threads: each becomes an `error`."""
+        with self._lock:
+            for worker in self._busy:
+                worker.abort()
+
     def call(self, *args: Any, **kwargs: Any) -> Verdict:
         """Call the target in a worker and return its verdict; does not raise for its failures."""
         return self.call_within(self.timeout, *args, **kwargs)
@@ -169,7 +186,9 @@ class WorkerPool:
 
         Returns:
             The target's verdict; `timeout` if the work used up the limit; `error` if it raised,
-            crashed, sent no verdict, or was starved of a processor in every attempt.
+            crashed, sent no verdict, or was starved of a processor in every attempt. Its cost has
+            the seconds `waited` for a worker, the `seconds` since, and those of them in which the
+            worker was `starved` of a processor.
         """
         try:
             kind, data = _encode(args, kwargs)
@@ -177,61 +196,98 @@ class WorkerPool:
             return Verdict.error(
                 f"the call cannot be sent to a worker: {type(error).__name__}: {error}"
             )
+        cost = {"waited": 0.0, "starved": 0.0}
+        asked = time.monotonic()
         with self._free:
-            start = time.monotonic()
-            verdict, attempts = self._attempts(kind, data, timeout)
-        cost = {"seconds": time.monotonic() - start, "attempts": float(attempts)}
+            cost["waited"] = time.monotonic() - asked
+            verdict, attempts = self._attempts(kind, data, timeout, cost)
+        seconds = time.monotonic() - asked - cost["waited"]
+        cost |= {"seconds": seconds, "attempts": float(attempts)}
         object.__setattr__(verdict, "cost", {**verdict.cost, **cost})
         return verdict
 
-    def _attempts(self, kind: int, data: bytes, timeout: float) -> tuple[Verdict, int]:
+    def _attempts(
+        self, kind: int, data: bytes, timeout: float, cost: dict[str, float]
+    ) -> tuple[Verdict, int]:
         """Make the call, again in a fresh worker if the load kept it from running."""
         reason = ""
         for attempt, allowance in enumerate(ALLOWANCES, 1):
             try:
-                return self._once(kind, data, timeout, allowance * timeout), attempt
+                return self._once(kind, data, timeout, allowance, cost), attempt
             except Expired as error:
                 return self.late(str(error)), attempt
             except Starved as error:
                 reason = str(error)
-            except (Crashed, WorkerError) as error:
+            except Crashed as error:
+                if self.died is None:
+                    return Verdict.error(f"{self.name}: {error}"), attempt
+                if reason == str(error):  # twice the same way: not by accident
+                    return self.died(reason), attempt
+                reason = str(error)
+            except WorkerError as error:
                 return Verdict.error(f"{self.name}: {error}"), attempt
         return Verdict.error(f"{self.name}: {reason}"), len(ALLOWANCES)
 
-    def _once(self, kind: int, data: bytes, timeout: float, allowance: float) -> Verdict:
+    def _once(
+        self, kind: int, data: bytes, timeout: float, patience: float, cost: dict[str, float]
+    ) -> Verdict:
+        asked = time.monotonic()
         worker = self._worker()
+        cost["waited"] += time.monotonic() - asked
         try:
-            reply = worker.call(kind, data, timeout, allowance)
-        except BaseException:  # Ctrl-C too: what a worker is in the middle of is not reused
-            worker.kill()
+            reply = worker.call(kind, data, timeout, patience * timeout)
+        except (Expired, Crashed):
+            self._keep(worker, renew=True)
             raise
-        if reply.get("last"):
-            worker.kill()
-        else:
-            with self._lock:
-                self._idle.append(worker)
-        return _verdict(reply)
+        except BaseException:  # Ctrl-C too: what a worker is in the middle of is not reused
+            self._drop(worker)
+            raise
+        finally:
+            cost["starved"] += worker.starved
+        self._keep(worker, renew=bool(reply.get("last")))
+        if "failed" in reply:
+            return Verdict.error(str(reply["failed"]))
+        return verdict_of(reply.get("verdict"))
+
+    def _keep(self, worker: Worker, *, renew: bool) -> None:
+        """Have the worker for later calls, renewed if need be and if it can be."""
+        if renew and not worker.renew():
+            self._drop(worker)
+            return
+        with self._lock:
+            self._busy.discard(worker)
+            self._idle.append(worker)
+
+    def _drop(self, worker: Worker) -> None:
+        with self._lock:  # before it is reaped: `interrupt` signals those that are busy
+            self._busy.discard(worker)
+        worker.kill()
 
     def _worker(self) -> Worker:
         """Take an idle worker that is alive, or start one."""
         while True:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
+                if worker is not None:
+                    self._busy.add(worker)
             if worker is None:
                 return self._start()
-            if worker.owner == os.getpid() and worker.is_idle():
+            here = worker.owner == os.getpid()
+            if here and (worker.renewed() if worker.renewing else worker.is_idle()):
                 return worker
-            worker.kill()
+            self._drop(worker)
 
     def _start(self) -> Worker:
-        worker = Worker(self.memory)
+        worker = Worker(self.memory, copies=self.copies)
+        with self._lock:
+            self._busy.add(worker)
         try:
             self._load(worker)
         except Crashed as error:
-            worker.kill()
+            self._drop(worker)
             raise WorkerError(f"a worker ended while it started: {error}") from None
         except BaseException:
-            worker.kill()
+            self._drop(worker)
             raise
         return worker
 
@@ -252,7 +308,7 @@ class WorkerPool:
             self._payload = None
 
 
-_OPTIONS = ("timeout", "size", "memory", "setup", "late", "name")
+_OPTIONS = ("timeout", "size", "memory", "setup", "late", "died", "name", "copies")
 
 
 def check_timeout(timeout: float) -> None:
@@ -283,12 +339,10 @@ def _pickled(target: Any, setup: Any, by_value: list[str]) -> bytes:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def _verdict(reply: dict[str, Any]) -> Verdict:
-    """Read a reply; one that is no verdict is an error, never a score."""
-    if "failed" in reply:
-        return Verdict.error(str(reply["failed"]))
+def verdict_of(reply: Any) -> Verdict:
+    """Read a verdict that a worker sent; what is none is an error, never a score."""
     try:
-        return Verdict.from_json(reply["verdict"])
+        return Verdict.from_json(reply)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Verdict.error(f"the worker's reply is no verdict: {type(error).__name__}: {error}")
 
