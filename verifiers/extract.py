@@ -26,7 +26,8 @@ MAX_BOX_CHARS = 20_000
 _ANSWER_IS = re.compile(
     r"""\bthe\s+(?:final\s+|correct\s+)?answer\s+is\b(?:[ \t*_]*:)?
     |(?:^|\n|[.!?][ ])[ \t*_\#>-]{0,6}(?:the\s+)?(?:final\s+|correct\s+)?
-    answer[ \t*_]{0,4}:[*_]{0,2}""",
+    answer[ \t*_]{0,4}:[*_]{0,2}
+    |(?:^|\n)[ \t]{0,3}[\#*_]{1,6}[ \t*_]{0,4}(?:the\s+)?(?:final\s+)?answer[ \t*_]{0,4}(?=\n)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(r"[.?](?:\s|$)|!(?:\s*$|\s+[A-Z])|\n")
@@ -97,7 +98,8 @@ def clean(text: str) -> str:
 
 def _bare(text: str) -> str:
     """Strip white space, punctuation, and dollar signs unless that would part a pair of them."""
-    bare = text.lstrip(_LEADING).rstrip(_TRAILING)
+    dots = "..." if "..." in text and text.rstrip(_LEADING).endswith("...") else ""
+    bare = text.lstrip(_LEADING).rstrip(_TRAILING) + dots
     if "$" in bare and _pairing(bare) != _pairing(text):
         return text.lstrip(_SPACES).rstrip(_TRAILING.replace("$", ""))
     return bare
@@ -176,6 +178,8 @@ def hash_line(text: str) -> str | None:
 def answer_is(text: str) -> str | None:
     """Return what follows the last "the answer is" or "Answer:", up to the end of its sentence.
 
+    A heading "Final Answer" on a line of its own counts too; a question gives no answer.
+
     Example:
         >>> answer_is("So the answer is 3.5. I am sure.")
         '3.5'
@@ -193,7 +197,12 @@ def answer_is(text: str) -> str | None:
         if rest.startswith(opening):
             start = max(0, rest.find(closing, len(opening)))
     end = _SENTENCE_END.search(rest, start)
-    return clean(rest[: end.start()] if end else rest) or None
+    if end is None:
+        return clean(rest) or None
+    if end.group().startswith("?"):
+        return None
+    is_continued = rest.startswith("..", end.start() - 2)
+    return clean(rest[: end.start() + is_continued]) or None
 
 
 def _says_answer(text: str) -> bool:

@@ -121,7 +121,8 @@ class MathAnswer:
     Reads numbers in all their spellings, expressions, equations, inequalities, intervals and sets,
     lists, tuples, matrices, piecewise values, units, times, words and choices. Lists and sets are
     compared in any order, tuples in theirs; `(0, 1)` is not `[0, 1]`; `x = 5` is 5 and `6 = 5` is
-    not; `x > 1` is `(1, ∞)`; two equations are equal if they are the same curve.
+    not; `x > 1` is `(1, ∞)`; two equations are equal if they are the same curve. A choice such as
+    `(B) 12` is known by its letter and by its text.
 
     Args:
         extract: Where the answer stands, tried in order: see `rlvr.verifiers.extract`.

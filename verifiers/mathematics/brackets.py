@@ -134,7 +134,7 @@ class Brackets(Cursor):
             if self.skip("and", "or"):
                 continue
             alternatives.append(self.entry())
-        conditions += [Items(tuple(alternatives))] if joined == "or" else alternatives
+        conditions += [Items(tuple(alternatives), "or")] if joined == "or" else alternatives
         return SetBuilder(element, tuple(conditions))
 
     def _entries(self) -> list[Node]:

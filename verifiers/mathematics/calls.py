@@ -16,6 +16,7 @@ from .nodes import (
     Number,
     Power,
     Product,
+    Sum,
     Symbol,
     Tuple,
     inverse,
@@ -28,7 +29,7 @@ _INVERSES = {
     name: "arc" + name
     for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
 }
-_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
+_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
 _TEN = Number(Fraction(10), None, 2)
 _KINDS = {"\\sum": "sum", "\\prod": "product", "\\int": "integral", "\\lim": "limit"}
 
@@ -48,6 +49,9 @@ class Calls(Cursor):
             else:
                 self.at += 1
                 exponent = self._index()
+        if base is None and self.tokens[self.at : self.at + 2] == ["10", "("] and name == "log":
+            self.at += 1
+            base = _TEN
         if name == "lg":
             name, base = "log", _TEN
         if isinstance(exponent, Number) and exponent.value == -1 and name in _INVERSES:
@@ -201,6 +205,9 @@ def _product(factors: list[Node]) -> Node:
 
 
 def _call(name: str, args: list[Node], base: Node | None) -> Node:
+    if name == "cis" and len(args) == 1:
+        sine = Product((Constant("i"), Call("sin", tuple(args))))
+        return Sum((Call("cos", tuple(args)), sine))
     if name == "log":
         if base is not None and len(args) == 1:
             return Call("log", (args[0], base))

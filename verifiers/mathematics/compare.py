@@ -16,7 +16,9 @@ from .lists import compare_lists, compare_tuples, is_collection, match
 from .matrices import compare_matrices
 from .nodes import (
     SCALARS,
+    Applied,
     Cases,
+    Choice,
     Clock,
     Date,
     Degree,
@@ -27,6 +29,7 @@ from .nodes import (
     Node,
     Number,
     Percent,
+    Power,
     Product,
     Quantity,
     Ratio,
@@ -35,6 +38,7 @@ from .nodes import (
     SetOf,
     SetOperation,
     Sum,
+    Symbol,
     Text,
     Tuple,
     children,
@@ -146,12 +150,29 @@ class Comparison:
         found: list[tuple[Node, Node]] = []
         if self.rules.degrees and _in_degrees(one) != _in_degrees(other):
             found.append((_without_degrees(one), _without_degrees(other)))
+        if self.rules.units != "require":
+            bare = one if symbols(other) else _without_metres(one)
+            other_bare = other if symbols(one) else _without_metres(other)
+            if bare is not one or other_bare is not other:
+                found.append((bare, other_bare))
         if self.rules.either_percent and isinstance(one, Percent) != isinstance(other, Percent):
             found.append((_without_percent(one), _without_percent(other)))
         return found
 
     def _quantities(self, one: Node, other: Node) -> Decision:
         return compare_quantities(one, other, self)
+
+    def _choices(self, one: Node, other: Node) -> Decision:
+        """Compare `(B) 12` with another choice, with its letter, or with its text."""
+        if isinstance(one, Choice) and isinstance(other, Choice):
+            if one.letter != other.letter:
+                return different("different words")
+            return self.same(one.value, other.value)
+        choice, plain = (one, other) if isinstance(one, Choice) else (other, one)
+        assert isinstance(choice, Choice)
+        if isinstance(plain, Symbol) and plain.name.isupper():
+            return SAME if plain.name == choice.letter else different("different words")
+        return self.same(choice.value, plain) if choice is one else self.same(plain, choice.value)
 
     def _words(self, one: Node, other: Node) -> Decision:
         return compare_words(one, other)
@@ -222,6 +243,7 @@ class Comparison:
         return compare_matrices(one, other, self)
 
     def _tuples(self, one: Node, other: Node) -> Decision:
+        one, other = _point(one), _point(other)
         if isinstance(one, Tuple) and isinstance(other, Tuple):
             return compare_tuples(one, other, self)
         return different("different structure")
@@ -278,6 +300,13 @@ def _may_be_false(node: Node) -> bool:
     return isinstance(node, Relation) and not symbols(node)
 
 
+def _point(node: Node) -> Node:
+    """Return a point without its name: `P(1, 2)` is (1, 2)."""
+    if isinstance(node, Applied) and node.name.isupper() and len(node.args) > 1:
+        return Tuple(node.args, "(", ")")
+    return node
+
+
 def _without_percent(node: Node) -> Node:
     return node.operand if isinstance(node, Percent) else node
 
@@ -287,6 +316,14 @@ def _in_degrees(node: Node) -> bool:
     if isinstance(node, Sum | Product):
         return any(map(_in_degrees, children(node)))
     return isinstance(node, Degree)
+
+
+def _without_metres(node: Node) -> Node:
+    """Return the number of `16 m^2`."""
+    match node:
+        case Product((*value, Power(Symbol("m"), Number(exponent)))) if exponent in (2, 3):
+            return Product(tuple(value)) if len(value) > 1 else value[0]
+    return node
 
 
 def _without_degrees(node: Node) -> Node:
@@ -311,6 +348,7 @@ def _is(*kinds: type) -> Callable[[Node], bool]:
 
 
 _JUDGES: tuple[tuple[Callable[[Node], bool], Callable[[Comparison, Node, Node], Decision]], ...] = (
+    (_is(Choice), Comparison._choices),
     (_is(Text), Comparison._words),
     (is_collection, Comparison._lists),
     (_is(Relation), Comparison._relations),

@@ -127,6 +127,10 @@ class Cursor:
         """Read the rest of a relation whose left side was read."""
         raise NotImplementedError
 
+    def based(self, token: str) -> Node:
+        """Read the base of a whole number."""
+        raise NotImplementedError
+
     def choice_before(self) -> Node:
         """Read a binomial whose first index stands before its letter."""
         raise NotImplementedError

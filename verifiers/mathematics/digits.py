@@ -47,7 +47,7 @@ class Numbers(Cursor):
         self.at += 1
         following = tokens[self.at]
         if following == "_":
-            return self._based(token)
+            return self.based(token)
         if following in ("\\overline", "\\bar", "\\dot") and "." in token:
             return self._repeating(token)
         if following == "(" and token[-1] == "." and tokens[self.at + 2] == ")":
@@ -121,7 +121,7 @@ class Numbers(Cursor):
             raise self.refuse()
         return _with_period(token, digits)
 
-    def _based(self, token: str) -> Node:
+    def based(self, token: str) -> Node:
         """Read the base of a whole number: `204_5`."""
         self.at += 1
         braced = self.skip("{")

@@ -4,7 +4,7 @@ from .nodes import Items, Member, NamedSet, Node, Number, Quantity, Relation, Sy
 from .units import canonical
 
 
-def listed(items: list[Node], strengths: list[int]) -> Node:
+def listed(items: list[Node], strengths: list[int], joined: str) -> Node:
     """Return the items as one list; groups of one length between ; or "or" stay together."""
     items, strengths = _joined(items, strengths)
     if len(items) == 1:
@@ -24,7 +24,14 @@ def listed(items: list[Node], strengths: list[int]) -> Node:
         relations = all(isinstance(item, Relation) for item in items)
         if alike and (strongest == 3 or relations):
             return Items(tuple(Items(tuple(group)) for group in groups))
-    return Items(tuple(items))
+    return Items(tuple(items), joined if _are_conditions(items) else "")
+
+
+def _are_conditions(items: list[Node]) -> bool:
+    """Return whether items say where one thing lies: `x > 1`, `x ∈ A`, with perhaps an `x = 0`."""
+    if not all(isinstance(item, Relation | Member) for item in items):
+        return False
+    return not all(isinstance(item, Relation) and item.operators == ("=",) for item in items)
 
 
 def _joined(items: list[Node], strengths: list[int]) -> tuple[list[Node], list[int]]:

@@ -175,6 +175,8 @@ class Items:
     """A bare list: `1, 2 and 3`, `x = 1 or x = 2`, `a; b`. Two or more items, in writing order."""
 
     items: "tuple[Node, ...]"
+    joined: str = ""
+    """`and` or `or` between conditions such as `x > 1`: there it makes a difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,14 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """The letter and the text of one of the answers to choose from: `(B) 12`."""
+
+    letter: str
+    value: "Node"
+
+
+@dataclass(frozen=True, slots=True)
 class Cases:
     """A piecewise value: pairs of value and condition; a condition of `None` is "otherwise"."""
 
@@ -255,7 +265,8 @@ class Cases:
 Node = (
     Number | Symbol | Constant | Sum | Product | Power | Root | Call | Applied | Big | PlusMinus
     | Percent | Degree | Based | Quantity | Ratio | Clock | Date | Text | Items | SetOf | Tuple
-    | NamedSet | SetOperation | SetBuilder | Member | Relation | Matrix | Cases
+    | NamedSet | SetOperation | SetBuilder | Member | Relation | Matrix | Choice
+    | Cases
 )  # fmt: skip
 SCALARS = (
     Number, Symbol, Constant, Sum, Product, Power, Root, Call, Applied, Big, PlusMinus, Percent,

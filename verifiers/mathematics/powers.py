@@ -37,6 +37,8 @@ class Powers(Cursor):
             elif token == "\\degree":
                 self.at += 1
                 node = self._degrees(node)
+            elif token == "_" and isinstance(node, Number) and node.value.denominator == 1:
+                node = self.based(str(node.value))
             else:
                 raise self.refuse()
         return node

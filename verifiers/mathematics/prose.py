@@ -7,6 +7,20 @@ from .nodes import Node, Symbol, Text
 _NAME = re.compile(r"[A-Z][a-z]{2,30}|[A-Z]{2,12}")
 _CHOICE = re.compile(
     r"\(?([A-Z])[).:]{1,2}|\(?\\(?:text|mathrm|textbf)\s*\{\s*\(?([A-Z])\)?[.:]?\s*\}\)?"
+    r"|(?:\\(?:text|mathrm|textbf)\s*\{\s*)?(?i:option|choice)[\s~]+\(?([A-Z])[).]{0,2}\s*\}?"
+)
+_LABELLED = re.compile(
+    r"(?:\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*)?(\(?)([A-J])(?:\)|(?<!\([A-J])\.)\s*(\}?)"
+    r"(?:\s|\\[ ,;:]|\\quad|~)*(?<=[\s}~,;:d])(\S.*)",
+    re.DOTALL,
+)
+"""`(B) 12`, `B. 12`, `\\textbf{(B)}\\ 12`, with one label and one text."""
+_SECOND_THOUGHT = re.compile(
+    r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\b(?i:is|are|was|wrong|incorrect|instead|rather)\b"
+)
+_NO_NAMES = frozenset(("Pi", "Infinity", "Re", "Im"))
+_COUNTS = frozenset(
+    str.split("zero one two three four five six seven eight nine ten eleven twelve")
 )
 _WRAPPERS = (
     r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|operatorname)\*?\s*(?=\{)"
@@ -30,14 +44,32 @@ def name(text: str) -> Node | None:
         >>> name("CAB"), name("(B)"), name("x")
         (Text(words='cab'), Symbol(name='B'), None)
     """
-    if not ("A" <= text[0] <= "Z" or text[0] in "(\\") or len(text) > 40:
+    if not ("A" <= text[0] <= "Z" or text[0] in "(\\oc") or len(text) > 40:
         return None
     choice = _CHOICE.fullmatch(text)
     if choice:
-        return Symbol(choice[1] or choice[2])
-    if _NAME.fullmatch(text) and text not in ("Pi", "Infinity", "Re", "Im"):
+        return Symbol(choice[1] or choice[2] or choice[3])
+    if _NAME.fullmatch(text) and text not in _NO_NAMES and text.lower() not in _COUNTS:
         return Text(text.lower())
     return None
+
+
+def labelled(text: str) -> tuple[str, str] | None:
+    r"""Return the letter and the text of a choice that has both; `None` for any other text.
+
+    Example:
+        >>> labelled("(B) 12"), labelled(r"\text{B. }12"), labelled("(B) 12 or (C)")
+        (('B', '12'), ('B', '12'), None)
+    """
+    match = _LABELLED.fullmatch(text) if text[0] in "(\\ABCDEFGHIJ" else None
+    if match is None or _SECOND_THOUGHT.search(match[4]):
+        return None
+    rest = match[4]
+    if "{" in match[0][: match.start(2)] and not match[3]:
+        if not rest.endswith("}"):
+            return None
+        rest = rest[:-1]
+    return match[2], rest
 
 
 def words(text: str) -> Text | None:

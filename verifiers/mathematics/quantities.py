@@ -8,7 +8,8 @@ import re
 from fractions import Fraction
 
 from .decisions import SAME, Decision, Judge, different, every
-from .nodes import Node, Number, Power, Product, Quantity, Symbol
+from .nodes import Constant, Degree, Node, Number, Power, Product, Quantity, Symbol
+from .shapes import rewrite
 from .units import canonical
 
 _MEANINGFUL = re.compile(
@@ -19,12 +20,15 @@ _MEANINGFUL = re.compile(
     |[0-9=<>+*/\\|~±×÷√π∞≈≠≤≥?]|n't""",
     re.VERBOSE | re.IGNORECASE,
 )
+_DEGREE = Product((Constant("pi"), Number(Fraction(1, 180))))
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def compare_quantities(one: Node, other: Node, judge: Judge) -> Decision:
     """Compare two trees of which at least one has a unit."""
     (left, unit), (right, other_unit) = _split(one, other), _split(other, one)
+    if "rad" in (_angle(unit), _angle(other_unit)):
+        left, right = _in_radians(left), _in_radians(right)
     rule = judge.rules.units
     if rule != "ignore":
         if unit and other_unit:
@@ -48,6 +52,18 @@ def _split(node: Node, opposite: Node) -> tuple[Node, str]:
             value = node.factors[:first]
             return (value[0] if first == 1 else Product(value)), unit
     return node, ""
+
+
+def _angle(unit: str) -> str:
+    return "rad" if unit.casefold() in ("rad", "rads", "radian", "radians") else ""
+
+
+def _in_radians(node: Node) -> Node:
+    """Write degrees out: beside radians, 30° is not 30."""
+    return rewrite(
+        node,
+        lambda each: Product((each.operand, _DEGREE)) if isinstance(each, Degree) else None,
+    )
 
 
 def _unit_name(factor: Node) -> str:

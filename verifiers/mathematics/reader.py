@@ -15,7 +15,7 @@ from ..numerals import TooLarge, Unreadable
 from . import prose
 from .digits import in_base, number
 from .moments import moment
-from .nodes import Node, Number
+from .nodes import Choice, Node, Number
 from .spelling import plain
 from .statements import Statements
 from .tokens import tokens
@@ -56,6 +56,7 @@ def read(text: str) -> Node:
             moment(spelled)
             or prose.name(spelled)
             or _with_base(spelled)
+            or _choice(spelled)
             or Statements(tokens(spelled)).statement()
         )
     except TooLarge:
@@ -67,6 +68,12 @@ def read(text: str) -> Node:
         if words is None:
             raise
         return words
+
+
+def _choice(text: str) -> Node | None:
+    """Read a choice with its letter and its text: `(B) 12`."""
+    found = prose.labelled(text)
+    return Choice(found[0], read(found[1])) if found else None
 
 
 def _with_base(text: str) -> Node | None:

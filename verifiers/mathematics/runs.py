@@ -15,7 +15,7 @@ FUNCTIONS = {
     "ceil": "ceil", "gcd": "gcd", "lcm": "lcm", "max": "max", "min": "min", "mod": "mod",
     "Re": "re", "Im": "im", "arg": "arg", "Arg": "arg", "sgn": "sgn", "sign": "sgn",
     "det": "det", "norm": "norm", "binom": "binom", "sqrt": "sqrt", "cbrt": "cbrt",
-    "log10": "lg", "conj": "conjugate",
+    "cis": "cis", "conj": "conjugate",
 }  # fmt: skip
 """Names of functions, as texts write them, and ours; `lg`, `sqrt`, `cbrt` and `binom` are read
 into other nodes."""
@@ -31,7 +31,7 @@ SHORT_UNITS = frozenset(
     kPa pts USD EUR GBP RMB cent feet inch day days year yrs hour""")
 )
 """Runs that are a unit when they follow a value."""
-SPACED_UNITS = frozenset(str.split("mg ml dm nm hr ft cc rad mol Pa yr"))
+SPACED_UNITS = frozenset(str.split("mg ml dm nm hr ft cc rad mol Pa yr sq cu in mi"))
 """Runs that are a unit when they follow a value and a space; `2mg` is a product."""
 ORDINALS = frozenset({"st", "nd", "rd", "th"})
 _WORDS = frozenset(
@@ -39,7 +39,8 @@ _WORDS = frozenset(
     then thus than that with when where which while some each every both none one
     two three four five six ten nine red true false base sum per day dog cat who why
     how its our you they them she but can mon tue wed thu fri sat sun men boy man
-    box way win tie lot few big top new old low due now else square units unit""")
+    box way win tie lot few big top new old low due now else square units unit usd eur gbp
+    rmb jpy""")
 )
 """Runs that are words though they are short enough to be products of variables."""
 _WORDS_AMONG_WORDS = frozenset(str.split("by at it in to an as be so my me we us on he up do go"))

@@ -28,8 +28,6 @@ MIN_TRUTH_DIGITS = 3
 MIN_CUT_DIGITS = 5
 """Significant digits from which a decimal truth also stands for what it cuts off: 41.494 is
 17 + 10√6 = 41.49489…"""
-DOUBLE_DIGITS = 16
-"""Significant digits from which a numeral may be a printed double, off in its last digit."""
 MIN_ANSWER_DIGITS = 10
 """Significant digits from which a decimal answer stands for what it rounds or cuts off."""
 DOUBLE_DIGITS = 15

@@ -8,6 +8,7 @@ approximate value, only unions are understood.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from ..numerals import TooLarge
 from .decisions import Decision, Judge, different, every
@@ -19,6 +20,7 @@ from .nodes import (
     Member,
     NamedSet,
     Node,
+    Number,
     Product,
     Quantity,
     Relation,
@@ -80,6 +82,16 @@ class Region:
 
 
 _REALS = Region((Span(_MINUS_INFINITY, _INFINITY, False, False),))
+_ZERO = Number(Fraction(0))
+_ABOVE, _BELOW = Span(_ZERO, _INFINITY, False, False), Span(_MINUS_INFINITY, _ZERO, False, False)
+_SIGNED_REALS = {
+    "R": _REALS,
+    "R+": Region((_ABOVE,)),
+    "R0+": Region((replace(_ABOVE, with_low=True),)),
+    "R-": Region((_BELOW,)),
+    "R0-": Region((replace(_BELOW, with_high=True),)),
+    "R*": Region((_BELOW, _ABOVE)),
+}
 
 
 def is_region(node: Node) -> bool:
@@ -99,8 +111,8 @@ def region(node: Node) -> Region | None:
 
 def _region(node: Node) -> Region | None:
     match node:
-        case NamedSet("R"):
-            return _REALS
+        case NamedSet(name) if name in _SIGNED_REALS:
+            return _SIGNED_REALS[name]
         case Text(words) if words in ALL_REALS:
             return _REALS
         case Tuple((low, high), opening, closing) if opening in "([" and closing in ")]":
@@ -115,8 +127,8 @@ def _region(node: Node) -> Region | None:
             return _conditions(element, conditions)
         case Relation():
             return _relation(node)
-        case Items(items):
-            return _alternatives([_region(item) for item in items])
+        case Items(items, joined):
+            return _alternatives([_region(item) for item in items], joined)
         case Quantity(value, _):
             return _region(value)
     return None
@@ -138,19 +150,25 @@ def _conditions(element: Node, conditions: Iterable[Node]) -> Region | None:
     return found and replace(found, subject=None)
 
 
-def _alternatives(parts: list[Region | None]) -> Region | None:
-    """Return `x < 1 or x > 3` as a union; conditions that overlap hold together: `x > 0, x ≠ 1`."""
+def _alternatives(parts: list[Region | None], joined: str) -> Region | None:
+    """Return `x < 1 or x > 3` as a union; conditions that overlap hold together: `x > 0, x ≠ 1`.
+
+    Without a word between them, those that exclude each other are a union too.
+    """
     if any(part is None for part in parts):
         return None
     known = [part for part in parts if part is not None]
     subject = known[0].subject
     if subject is None or any(part.subject != subject for part in known):
         return None
+    union = Region(tuple(span for part in known for span in part.spans), subject)
+    if joined == "or":
+        return union
     both = known[0]
     for part in known[1:]:
         meeting = _intersection(both, part)
-        if meeting is None or not meeting.spans:
-            return Region(tuple(span for part in known for span in part.spans), subject)
+        if meeting is None or not (meeting.spans or joined):
+            return None if joined else union
         both = meeting
     return replace(both, subject=subject)
 
@@ -256,6 +274,8 @@ def _relation(node: Relation) -> Region | None:
 
 def _chained(one: Region, other: Region) -> Region | None:
     """Join the two halves of `a < x < b`; their order need not be known."""
+    if not one.spans or not other.spans:
+        return replace(one, spans=())
     left, right = one.spans[0], other.spans[-1]
     if len(one.spans) == len(other.spans) == 1:
         if left.low == _MINUS_INFINITY and right.high == _INFINITY:
@@ -341,6 +361,8 @@ def compare_regions(one: Region, other: Region, judge: Judge) -> Decision:
     """Compare two sets span by span."""
     if not _same_subject(one.subject, other.subject):
         return different("different variable")
+    if not one.spans and not other.spans and one.subject and other.subject:
+        return different("different structure")
     if len(one.spans) != len(other.spans):
         return different("different length")
     if all(span.ends for region in (one, other) for span in region.spans):

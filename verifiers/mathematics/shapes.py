@@ -15,6 +15,7 @@ from .nodes import (
     Applied,
     Based,
     Call,
+    Choice,
     Items,
     Matrix,
     Member,
@@ -117,8 +118,10 @@ def _applies(node: Node, name: str) -> bool:
 def shape(node: Node) -> Node:
     """Return a tree in the one form that the comparisons expect."""
     match node:
-        case Items(items):
-            return _list(items)
+        case Items(items, joined):
+            return _list(items, joined)
+        case Choice(letter, value):
+            return Choice(letter, shape(value))
         case SetOf(items):
             inner = _list(items)
             return SetOf(inner.items if isinstance(inner, Items) else (inner,) if items else ())
@@ -210,7 +213,7 @@ def _relation(node: Node) -> Node:
     return Relation((name, *shaped), operators)
 
 
-def _list(items: tuple[Node, ...]) -> Node:
+def _list(items: tuple[Node, ...], joined: str = "") -> Node:
     flat: list[Node] = []
     nested = sum(isinstance(item, Items) for item in items) > 1
     for item in items:
@@ -222,7 +225,7 @@ def _list(items: tuple[Node, ...]) -> Node:
     flat = _without_declarations(flat)
     flat = _named_on(flat)
     flat = _records(flat)
-    return flat[0] if len(flat) == 1 else Items(tuple(flat))
+    return flat[0] if len(flat) == 1 else Items(tuple(flat), joined)
 
 
 def _without_declarations(items: list[Node]) -> list[Node]:

@@ -41,7 +41,8 @@ _SIGNS = {
     "ϕ": "\\phi ", "χ": "\\chi ", "ψ": "\\psi ", "ω": "\\omega ", "Γ": "\\Gamma ",
     "Δ": "\\Delta ", "Θ": "\\Theta ", "Λ": "\\Lambda ", "Π": "\\Pi ", "Σ": "\\Sigma ",
     "Φ": "\\Phi ", "Ψ": "\\Psi ", "Ω": "\\Omega ", "ℓ": "\\ell ", "\u200b": "", "\u200c": "",
-    "\ufeff": "", "\u2061": "", "\u2062": "*", "\u2063": ",", "‖": "\\|", "∣": "|",
+    "\ufeff": "", "\u2060": "", "\u200e": "", "\u200f": "", "\u2061": "", "\u2062": "*",
+    "\u2063": ",", "‖": "\\|", "∣": "|",
     "﹣": "-", "﹢": "+", "或": " or ", "和": " and ", "且": " and ", "与": " and ",
     "\u2009": " ", "\u202f": " ", "\xa0": " ", "\u3000": " ",
 }  # fmt: skip
@@ -53,6 +54,7 @@ _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣʸᵏᵐᵗ"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢₓₖₘₜ"
 _RAISED_RUN = f"[{_RAISED}]+"
 _LOWERED_RUN = f"[{_LOWERED}]+"
+_SMALL_FRACTION = "([⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4})[⁄/∕]([₀₁₂₃₄₅₆₇₈₉]{1,4})"
 _TO_RAISED = str.maketrans(_RAISED, "0123456789+-()nixykmt")
 _TO_LOWERED = str.maketrans(_LOWERED, "0123456789+-()nixkmt")
 _LOST_COMMANDS = (
@@ -71,6 +73,8 @@ _OPENED = r"[(\[{]"
 _PERCENT_COMMA = r"(?<=[0-9]),(?=[0-9]{1,3}\s*(?:\\?%|€))"
 _DOTTED = r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+,(?=[0-9])"
 _DOT_GROUPS = r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,}(?![0-9.])"
+_TIMES_TEN = r"(?<=[0-9])\s{0,4}[xX]\s{0,4}(?=10\s{0,4}(?:\^|\*\*))"
+_SIGN_IN_BRACES = r"(?<![A-Za-z*_^}])\{([-+/=])\}"
 _MONEY_BEFORE = r"\$\s*[-+]?\s*[0-9.]"
 _MONEY_AFTER = r"[0-9]\s*\$\Z"
 
@@ -82,7 +86,10 @@ def plain(text: str) -> str:
         >>> plain("$x ≤ 3²$.")
         'x <= 3^{2}'
     """
+    if "{" in text:
+        text = re.sub(_SIGN_IN_BRACES, r"\1", text)
     if not text.isascii():
+        text = re.sub(_SMALL_FRACTION, _small_fraction, text)
         text = re.sub(_RAISED_RUN, lambda run: f"^{{{run[0].translate(_TO_RAISED)}}}", text)
         text = re.sub(_LOWERED_RUN, lambda run: f"_{{{run[0].translate(_TO_LOWERED)}}}", text)
         text = re.sub(_MATH_LETTERS, lambda run: unicodedata.normalize("NFKC", run[0]), text)
@@ -98,6 +105,8 @@ def plain(text: str) -> str:
         text = re.sub(_SYSTEM_END, r"\\end{cases}", re.sub(_SYSTEM, r"\\begin{cases}", text))
     if "$" in text:
         text = _without_dollars(text)
+    if "10" in text and ("x" in text or "X" in text):
+        text = re.sub(_TIMES_TEN, "*", text)
     if text.count(",") == 1 and not re.search(_OPENED, text[: text.index(",")]):
         text = re.sub(_DECIMAL_COMMA, lambda found: found[0].replace(",", "."), text)
         text = re.sub(_PERCENT_COMMA, ".", text)
@@ -124,6 +133,11 @@ def stripped(text: str) -> str:
         # half of a `\,` or `\ ` whose other half was taken
         text = text[:-1].rstrip(_TRAILING)
     return text + dots
+
+
+def _small_fraction(match: re.Match[str]) -> str:
+    top, bottom = match[1].translate(_TO_RAISED), match[2].translate(_TO_LOWERED)
+    return f"\\frac{{{top}}}{{{bottom}}}"
 
 
 def _raised_html(match: re.Match[str]) -> str:

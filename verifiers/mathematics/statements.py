@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 from ..numerals import Unreadable
+from .digits import is_numeral
 from .listing import listed
 from .names import ATOMS
 from .nodes import (
@@ -22,8 +23,10 @@ from .nodes import (
     Sum,
     Symbol,
     Text,
+    negated,
 )
 from .remarks import CLAUSE_STARTS, NEGATIONS, Remarks
+from .units import CURRENCIES
 
 _RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "~", "=="))
 _EQUALITIES = frozenset(("=", "!=", "~", "=="))
@@ -36,6 +39,7 @@ _STATEMENTS = {
 _SET_SIGNS = {"\\cup": "union", "\\cap": "intersection", "\\setminus": "minus"}
 _SEPARATORS = frozenset((",", ";", "and", "or", "\\quad", "\\\\", "\\land", "\\lor"))
 _STRENGTH = {";": 3, "or": 2, "\\lor": 2, "\\\\": 1}
+_JOINS = {"or": ("or",), "\\lor": ("or",), "and": ("and",), "\\land": ("and",)}
 _LEADS = frozenset(
     str.split("""is are was be that only get gets have has find obtain obtained equals equal gives
     exactly about approximately roughly thus therefore hence so then by""")
@@ -52,6 +56,7 @@ _PHRASES: dict[str, Node] = {
     "all integers": NamedSet("Z"), "integers": NamedSet("Z"), "positive integers": NamedSet("Z+"),
     "all positive integers": NamedSet("Z+"), "all complex numbers": NamedSet("C"),
     "all rational numbers": NamedSet("Q"), "all positive real numbers": NamedSet("R+"),
+    "all nonnegative real numbers": NamedSet("R0+"),
     "empty set": SetOf(()), "the empty set": SetOf(()),
 }  # fmt: skip
 
@@ -85,6 +90,7 @@ class Statements(Remarks):
         if not self.tokens[self.at]:
             return first
         items, strengths = [first], [0]
+        joined: set[str] = set()
         while self.tokens[self.at] in _SEPARATORS or self._more_follows(items[-1]):
             if self.is_condition(self.at):
                 conditions = self._conditions_in_brackets()
@@ -94,16 +100,17 @@ class Statements(Remarks):
             strength = 0
             while (token := self.tokens[self.at]) in _SEPARATORS:
                 strength = max(strength, _STRENGTH.get(token, 0))
+                joined.update(_JOINS.get(token, ()))
                 self.at += 1
             if not self.tokens[self.at]:
+                if strength == _STRENGTH["or"]:
+                    raise Unreadable("nothing behind or")
                 break
             if self._clause():
                 continue
-            if self.tokens[self.at] == "\\ldots" and self.tokens[self.at + 1] == "":
-                raise self.refuse()
             items.append(self.item())
             strengths.append(strength)
-        return listed(items, strengths)
+        return listed(items, strengths, joined.pop() if len(joined) == 1 else "")
 
     def _more_follows(self, last: Node) -> bool:
         """Return whether more follows without a separator; skips `for all x` and the like."""
@@ -177,7 +184,8 @@ class Statements(Remarks):
             right = self.relation_after(self._ratio())
             self.depth -= 1
             return Applied(_STATEMENTS[token], (left, right))
-        return left
+        modulus = self._modulus() if token in ("\\pmod", "(") else None
+        return left if modulus is None else Applied("modulo", (left, modulus))
 
     def _chain(self, left: Node) -> Node:
         sides, operators = [left], []
@@ -263,6 +271,12 @@ class Statements(Remarks):
         if not leads and stop == "=":
             self.at = end
             return self.relation_after(Symbol(" ".join(words)))
+        if words in (["minus"], ["negative"]) and is_numeral(stop):
+            self.at = end
+            return self.relation_after(negated(self._ratio()))
+        if not leads and len(words) == 1 and words[0] in CURRENCIES:
+            self.at = end
+            return Quantity(self._ratio(), words[0])
         if not leads:
             raise Unreadable(f"words before a value: {' '.join(words)[:60]!r}")
         self.at = start + leads[-1] + 1

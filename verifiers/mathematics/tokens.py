@@ -33,7 +33,7 @@ _IGNORED = r"""\! \displaystyle \textstyle \scriptstyle \limits \nolimits \big \
 \mathrm \text \textbf \textit \textrm \mbox \hbox \operatorname \mathop \mathbb \hline \noindent
 \centering \large \Large \small \dstyle \allowbreak \nonumber \mathfrak \mathscr \hfill \strut
 \quad \qquad \, \; \: \> ~ \( \) \[ \] \  \/ \enspace \thinspace \hspace \unit \ensuremath
-\underline"""
+\underline \checkmark \blacksquare \qed"""
 _SAME = r"""\frac \sqrt \binom \pi \infty \cup \cap \setminus \in \notin \pm \mp \sum \prod \int
 \lim \lfloor \rfloor \lceil \rceil \langle \rangle \{ \} \| \\ \emptyset \forall \exists \angle
 \triangle \to \degree \prime \ldots \bmod \pmod \choose \over \land \lor \parallel \perp \sim \cong
@@ -41,7 +41,8 @@ _SAME = r"""\frac \sqrt \binom \pi \infty \cup \cap \setminus \in \notin \pm \mp
 \Box \oplus \otimes \top \therefore \because \cancel \pounds \euro \operatorname"""
 _FOLDED = {
     r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/", r"\%": "%", r"\$": "$", r"\&": "and",
-    r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\lparen": "(",
+    r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac",
+    r"\nicefrac": r"\frac", r"\sfrac": r"\frac", r"\Pr": "P", r"\lparen": "(",
     r"\rparen": ")", r"\lbrack": "[", r"\rbrack": "]", r"\lbrace": r"\{", r"\rbrace": r"\}",
     r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=", r"\leqq": "<=", r"\ge": ">=", r"\geq": ">=",
     r"\geqslant": ">=", r"\geqq": ">=", r"\lt": "<", r"\gt": ">", r"\ne": "!=", r"\neq": "!=",
@@ -79,7 +80,7 @@ _AFTER_VALUE = frozenset("})")
 _TEXT_NAMES = "text|textbf|textit|textrm|textnormal|textsf|mathrm|mbox|hbox|rm|operatorname|mathit"
 _BOARD = re.compile(r"\\math(?:bb|bf|cal|rm)\s*\{?\s*([RQZNC])\s*\}?\Z")
 _COMMA_GROUPS = r"(?<![0-9])(?<![0-9],)[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[-0-9])"
-_MARK = r"(?:\{,\}|\\!,|,\\!\s?|\\[,;:!]|\\ |[ ~'])"
+_MARK = r"(?:\{,\}|\\!,\\!|\\!,|,\\!\s?|\\[,;:!]|\\ |[ ~'])"
 NUMERAL = (
     rf"(?:(?:{_COMMA_GROUPS}|[1-9][0-9]{{0,2}}(?:{_MARK}[0-9]{{3}})+(?![0-9])|[0-9]+)"
     r"(?:\.(?![.])[0-9]*(?:\\,[0-9]{3}(?![0-9]))*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+(?![0-9]))?"
@@ -90,7 +91,7 @@ _TOKEN = re.compile(
     rf"|\\(?:{_TEXT_NAMES})\*?\s*\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}"
     r"|\\math(?:bb|bf|cal)\s*\{\s*[RQZNC]\s*\}|\\mathbb\s*[RQZNC](?![A-Za-z])"
     r"|\\(?:begin|end)\s*\{\s*[A-Za-z]+\*?\s*\}(?:\s*\[[a-z]\])?"
-    r"|\\left\s*\||\\right\s*\||\\[hv]space\*?\{[^{}]*\}|\\(?:[hv]?phantom|(?:text)?color)\{[^{}]*\}"
+    r"|\\(?:left|right)\s*[|.]|\\[hv]space\*?\{[^{}]*\}|\\(?:[hv]?phantom|(?:text)?color)\{[^{}]*\}"
     r"|\\not\s*(?:=|\\in\b|\\equiv\b)|\\\\(?:\[[^\[\]]{1,8}\])?|\\(?:[A-Za-z]+\*?|.)"
     r"|\*\*|\+/-|\+-|<=|=<|>=|=>|->|==|!=|!!|:=|<>|\.\.\.|.",
     re.DOTALL,
@@ -188,8 +189,8 @@ def _command(raw: str, out: list[str]) -> None:
         out.append(("\\begin " if raw[1] == "b" else "\\end ") + name)
     elif raw.startswith("\\\\"):
         out.append("\\\\")
-    elif raw.startswith(("\\left", "\\right")) and raw.endswith("|"):
-        out.append("|(" if raw[1] == "l" else "|)")
+    elif raw.startswith(("\\left", "\\right")) and raw[-1] in "|.":
+        out.extend(("|(" if raw[1] == "l" else "|)",) if raw[-1] == "|" else ())
     elif raw.startswith("\\not") and raw[4:].strip() in _NOT:
         out.append(_NOT[raw[4:].strip()])
     elif not raw.endswith("}"):

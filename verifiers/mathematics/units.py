@@ -80,7 +80,10 @@ _UNITS = (
     | _table("1 K kelvin", {"K": 1})
     | _table("1 unit", {"unit": 1})
     | _table("1 mol mole", {"mol": 1})
+    | _table("1 rad radian", {"rad": 1})
 )
+CURRENCIES = frozenset(str.split("usd eur gbp jpy rmb cny inr"))
+"""Codes that may stand before an amount."""
 _PIECE = re.compile(r"([/*]?)\s*([^\s/*^0-9]+)(?:\^\{?(-?[0-9]{1,2})\}?)?\s*")
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 MAX_UNIT = 60

@@ -3,7 +3,7 @@
 import re
 
 from .decisions import SAME, Decision, different
-from .nodes import Constant, Node, Product, SetOf, Symbol, Text
+from .nodes import Constant, Items, Node, Product, SetOf, Symbol, Text
 from .sets import region
 
 NOTHING = frozenset(
@@ -20,11 +20,14 @@ def compare_words(one: Node, other: Node) -> Decision:
     """Compare two trees of which at least one is words."""
     if isinstance(one, Text) and isinstance(other, Text):
         same = one.words == other.words or _plain(one.words) == _plain(other.words) != ""
+        same = same or NOTHING.issuperset((one.words, other.words))
         return SAME if same else different("different words")
     text, value = (one, other) if isinstance(one, Text) else (other, one)
     assert isinstance(text, Text)
     spelled = _spelled(value)
     if spelled is not None and spelled.casefold() in (text.words, _letter(text.words)):
+        return SAME
+    if isinstance(value, Items) and _chosen(value) == text.words:
         return SAME
     if value == SetOf(()) and text.words in NOTHING:
         return SAME
@@ -40,6 +43,13 @@ def _plain(words: str) -> str:
 def _letter(words: str) -> str:
     match = _CHOICE.fullmatch(words)
     return match[1] if match else ""
+
+
+def _chosen(node: Items) -> str:
+    """Return the letters of several choices, `A, B, D`, in one run."""
+    letters = [each.name for each in node.items if isinstance(each, Symbol)]
+    together = "".join(sorted(letters))
+    return together.casefold() if len(letters) == len(node.items) and together.isupper() else ""
 
 
 def _spelled(node: Node) -> str | None:
