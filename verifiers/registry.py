@@ -23,6 +23,7 @@ _TABLE: dict[str, str | Factory | Verifier] = {
     "json": "rlvr.verifiers.forms:Json",
     "format": "rlvr.verifiers.forms:Format",
     "math": "rlvr.verifiers.mathematics:MathAnswer",
+    "program": "rlvr.verifiers.programs:ProgramTests",
 }
 
 

@@ -1,6 +1,11 @@
 """The environments that come with the package: one file each, one line each in `TABLE`."""
 
 TABLE: dict[str, tuple[str, str, str]] = {
+    "rlvr/APPS-v0": (
+        "rlvr.envs.tasks.apps:apps",
+        "program",
+        "contest problems, from the Hub or a local file",
+    ),
     "rlvr/Arithmetic-v0": (
         "rlvr.envs.tasks.arithmetic:Arithmetic",
         "math",
@@ -21,15 +26,45 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "rlvr.envs.tasks.gsm8k:final_number",
         "grade-school word problems, from the Hub or a local file",
     ),
+    "rlvr/HumanEval-v0": (
+        "rlvr.envs.tasks.humaneval:humaneval",
+        "program",
+        "complete a Python function, from the Hub or a local file",
+    ),
     "rlvr/LinearEquation-v0": (
         "rlvr.envs.tasks.linear_equation:LinearEquation",
         "math",
         "solve a x + b = c",
     ),
+    "rlvr/ListProgram-v0": (
+        "rlvr.envs.tasks.list_program:ListProgram",
+        "program",
+        "write a function that works on a list step by step",
+    ),
+    "rlvr/LiveCodeBench-v0": (
+        "rlvr.envs.tasks.livecodebench:livecodebench",
+        "program",
+        "dated contest problems, from the Hub or a local file",
+    ),
+    "rlvr/MBPP-v0": (
+        "rlvr.envs.tasks.mbpp:mbpp",
+        "program",
+        "write a Python function, from the Hub or a local file",
+    ),
+    "rlvr/RecordProgram-v0": (
+        "rlvr.envs.tasks.record_program:RecordProgram",
+        "program",
+        "write a program that reads records and prints a report",
+    ),
     "rlvr/SortWords-v0": (
         "rlvr.envs.tasks.sort_words:SortWords",
         "rlvr.envs.tasks.sort_words:sorted_list",
         "put words in alphabetical order",
+    ),
+    "rlvr/TextProgram-v0": (
+        "rlvr.envs.tasks.text_program:TextProgram",
+        "program",
+        "write a function that rewrites a text by rules",
     ),
 }
 """Id → (place of the tasks, verifier's name or place, one-line description)."""

@@ -1,0 +1,101 @@
+"""The near end of a candidate: asks for calls, checks that each answer is one, and in its turn."""
+
+from typing import Any, NamedTuple
+
+from ..sandbox import Outcome, Pool, Slot
+from .encoding import Malformed, Tagged, read
+from .guest.codec import quoted
+from .guests import program
+from .results import End
+from .session import Bounds, Failed, Partner
+
+SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
+
+
+class Answer(NamedTuple):
+    """What a candidate answered."""
+
+    line: bytes
+    what: str
+    """`value`, `raised`, `stop` or `callback`."""
+    given: list[Any]
+    """Trees."""
+
+
+class Candidate:
+    """A program that has been loaded and answers calls."""
+
+    def __init__(self, slot: Slot, pool: Pool, source: str, bounds: Bounds, tests: int) -> None:
+        """Start and load it.
+
+        Raises:
+            Failed: It does not load.
+            Lost: The sandbox failed.
+        """
+        text = program("candidate", pool.python, source)
+        self.partner = Partner(slot, text, bounds, tests)
+        answer = self.ask(0, f'[0,"load",{quoted(source)}]')
+        if answer.what == "raised":
+            name, message = answer.given
+            raise self.failed(
+                End.SYNTAX if name in SYNTAX_ERRORS else ended(name), f"{name}: {message}"
+            )
+
+    def ask(self, number: int, line: str | bytes) -> Answer:
+        """Send a request and check the form of its answer.
+
+        Raises:
+            Failed: It gave none, or one that is none.
+        """
+        reply = self.partner.ask(line)
+        try:
+            what, *given = checked(read(reply), number)
+            if b'"function"' in reply and _holds_function(given):
+                raise Malformed("a function of ours")
+        except Malformed as error:
+            raise self.failed(End.MALFORMED, f"its answer has {error}") from None
+        return Answer(reply, what, given)
+
+    def failed(self, end: End, reason: str) -> Failed:
+        """End the program and make the exception that says why."""
+        return Failed(end, reason, self.partner.close())
+
+    def close(self) -> Outcome:
+        """End the program."""
+        return self.partner.close()
+
+
+def checked(message: Any, number: int) -> list[Any]:
+    """Return the content of an answer to request `number`.
+
+    Raises:
+        Malformed: It is none.
+    """
+    if type(message) is not list or len(message) < 2 or type(message[0]) is not int:
+        raise Malformed("no number")
+    if message[0] != number:
+        raise Malformed(f"the number {message[0]} instead of {number}")
+    what, given = message[1], message[2:]
+    if type(what) is not str or len(given) not in COUNTS.get(what, ()):
+        raise Malformed("no form that is known")
+    if what == "raised" and not all(type(part) is str for part in given):
+        raise Malformed("an exception without a name")
+    if what == "callback" and not (type(given[0]) is int and type(given[1]) is list):
+        raise Malformed("a call back to nothing")
+    return message[1:]
+
+
+COUNTS = {"value": (1, 2), "raised": (2,), "stop": (0,), "callback": (2,)}
+"""Kind of answer → how many parts it may have."""
+
+
+def _holds_function(tree: Any) -> bool:
+    """Return whether a tree holds the tag that only the tests may send."""
+    if type(tree) is Tagged:
+        return tree.tag == "function" or _holds_function(tree.given)
+    return type(tree) is list and any(map(_holds_function, tree))
+
+
+def ended(exception: str) -> End:
+    """Return what an uncaught exception means."""
+    return End.MEMORY if exception == "MemoryError" else End.EXCEPTION
