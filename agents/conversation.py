@@ -86,8 +86,12 @@ class ChatFormat:
         """Return sampled ids as text, without a final end token, special tokens kept visible."""
         if sampled and sampled[-1] in self.eos_ids:
             sampled = sampled[:-1]
+        return self.spell(sampled)
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """Return any ids as text, special tokens kept visible."""
         return self.tokenizer.decode(
-            sampled, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
 
     def _encode(self, text: str) -> list[int]:

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,16 @@ def circumstances(threads: int) -> dict[str, Any]:
         "load_at_start": round(os.getloadavg()[0], 2),
         "torch_threads": threads,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in DISTRIBUTIONS},
+        "versions": {name: number for name in DISTRIBUTIONS if (number := _version(name))},
     }
+
+
+def _version(name: str) -> str:
+    """Return a distribution's version; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _processor() -> str:

@@ -9,84 +9,22 @@ import dataclasses
 from typing import Any
 
 from ..verifiers.errors import UsageError, unknown
-from .choices import OPTIONS, READ_WITH, Algorithm
+from .choices import Algorithm
+from .options import OFF, OPTIONS, PAIR_COLUMNS, READ_WITH
+from .rows import PRESETS, ROWS
 
-__all__ = ["COLUMNS", "TABLE", "Algorithm", "algorithm", "describe", "explain"]
-
-_WILLIAMS = "Williams, 1992, Simple statistical gradient-following algorithms, Machine Learning 8"
-
-_ROWS = [
-    Algorithm(
-        name="vpg",
-        title="Vanilla policy gradient, total reward",
-        paper="Schulman et al., 2015, arXiv 1506.02438, eq. 1, case 1",
-        defaults_from="the formula",
-    ),
-    Algorithm(
-        name="vpg-rtg",
-        title="Vanilla policy gradient, reward-to-go",
-        paper="Schulman et al., 2015, arXiv 1506.02438, eq. 1, case 2",
-        defaults_from="the formula; gamma 1 as usual for language models",
-        psi="rtg",
-    ),
-    Algorithm(
-        name="reinforce",
-        title="REINFORCE with the batch mean as baseline",
-        paper=_WILLIAMS,
-        defaults_from="the formula",
-        baseline="batch_mean",
-    ),
-    Algorithm(
-        name="reinforce-ema",
-        title="REINFORCE with a moving average as baseline",
-        paper=f"{_WILLIAMS}; Liu et al., 2025, arXiv 2506.24119",
-        defaults_from="arXiv 2506.24119 (decay 0.95)",
-        baseline="ema",
-    ),
-    Algorithm(
-        name="rloo",
-        title="REINFORCE leave-one-out",
-        paper="Ahmadian et al., 2024, arXiv 2402.14740",
-        defaults_from="G 4 from the paper (2 or 4); beta and clip range as TRL ships them",
-        baseline="loo",
-        ratio="seq_prod",
-        trust="clip",
-        kl="reward",
-        kl_estimator="k1",
-        beta=0.05,
-        aggregate="seq",
-        group_size=4,
-    ),
-    Algorithm(
-        name="grpo",
-        title="Group relative policy optimisation",
-        paper="Shao et al., 2024, arXiv 2402.03300, eq. 3",
-        defaults_from="beta and aggregation from the paper (its G is 64; it names no clip "
-        "range); clip 0.2 and eps 1e-4 as TRL ships them",
-        baseline="group_mean",
-        scale="group_std",
-        ratio="token",
-        trust="clip",
-        kl="loss",
-        kl_estimator="k3",
-        beta=0.04,
-        aggregate="seq_token",
-        group_size=8,
-    ),
-    Algorithm(
-        name="dr-grpo",
-        title="Dr. GRPO: GRPO without the division by length and by spread",
-        paper="Liu et al., 2025, arXiv 2503.20783",
-        defaults_from="the paper (G 8, clip 0.2, beta 0)",
-        baseline="group_mean",
-        ratio="token",
-        trust="clip",
-        aggregate="const",
-        group_size=8,
-    ),
+__all__ = [
+    "COLUMNS",
+    "PRESETS",
+    "TABLE",
+    "Algorithm",
+    "algorithm",
+    "describe",
+    "explain",
+    "is_read",
 ]
 
-TABLE: dict[str, Algorithm] = {row.name: row for row in _ROWS}
+TABLE: dict[str, Algorithm] = {row.name: row for row in ROWS}
 """Every algorithm by name."""
 
 _IDENTITY = ("name", "title", "paper", "defaults_from")
@@ -120,30 +58,78 @@ def algorithm(name: str, /, **overrides: Any) -> Algorithm:
             raise unknown(f"option of algorithm '{name}'", column, COLUMNS)
     row = dataclasses.replace(TABLE[name], **overrides)
     for column, value in overrides.items():
-        other, readers = READ_WITH.get(column, (column, (getattr(row, column),)))
-        off = column == "beta" and value == 0
-        if getattr(row, other) not in readers and value != getattr(TABLE[name], column) and not off:
-            choices = " or ".join(f"{other}='{reader}'" for reader in readers)
-            raise UsageError(
-                f"{name}: {column}={value!r} would change nothing, because {other} is "
-                f"'{getattr(row, other)}'; set {choices} too, or leave {column} out"
-            )
+        default = getattr(TABLE[name], column)
+        if value == default or value == OFF.get(column) or is_read(row, column):
+            continue
+        if column == "beta" and value == 0:
+            continue
+        raise UsageError(f"{name}: {column}={value!r} would change nothing, {_unread(row, column)}")
     return row
+
+
+def is_read(row: Algorithm, column: str) -> bool:
+    """Say whether anything in a row reads a column.
+
+    Args:
+        row: The row.
+        column: A name in `COLUMNS`.
+
+    Returns:
+        Whether another value of the column could change what is computed.
+
+    Example:
+        >>> is_read(TABLE["vpg"], "clip_low"), is_read(TABLE["grpo"], "clip_low")
+        (False, True)
+    """
+    if row.on_pairs:
+        return column in PAIR_COLUMNS and (column != "label_smoothing" or row.loss == "dpo")
+    if row.reward == "parts" and column in ("std_eps", "std_ddof"):
+        return True
+    if row.needs_values and column in ("value_clip", "value_coef"):
+        return True
+    other, readers = READ_WITH.get(column, (column, (getattr(row, column),)))
+    return getattr(row, other) in readers
+
+
+def _unread(row: Algorithm, column: str) -> str:
+    """Name what would have to be chosen for a column to be read."""
+    if row.on_pairs:
+        return f"because loss is '{row.loss}', which compares pairs; set loss='policy'"
+    other, readers = READ_WITH[column]
+    choices = " or ".join(f"{other}='{reader}'" for reader in readers)
+    return f"because {other} is '{getattr(row, other)}'; set {choices}, or leave {column} out"
 
 
 def _cells(row: Algorithm) -> dict[str, str]:
     """Return what each column says: the choice with its formula, a number, or "" if unread."""
     cells = {}
     for column in COLUMNS:
-        other, readers = READ_WITH.get(column, ("", ()))
         value = getattr(row, column)
-        if other and getattr(row, other) not in readers:
+        if not is_read(row, column) or value == OFF.get(column) or column in _plain(row):
             cells[column] = ""
         elif column in OPTIONS:
             cells[column] = f"{value:<11} {OPTIONS[column][value]}"
         else:
             cells[column] = f"{value:g}"
     return cells
+
+
+def _plain(row: Algorithm) -> set[str]:
+    """Return the columns that say what goes without saying, and are left out of a card."""
+    usual = {
+        "loss": "policy",
+        "reward": "terminal",
+        "overlong": "train",
+        "zero_groups": "keep",
+        "anchor": "old",
+        "mismatch": "none",
+        "kl_to": "reference",
+        "optimizer": "adam",
+        "epochs": 1,
+        "updates": 1,
+        "std_ddof": 1,
+    }
+    return {column for column, value in usual.items() if getattr(row, column) == value}
 
 
 def describe(row: Algorithm) -> str:
@@ -200,8 +186,10 @@ def explain(name: str, other: str | None = None) -> str:
         >>> print(explain("vpg", "vpg-rtg"))
         vpg: Vanilla policy gradient, total reward
           L = −(1/B) Σ_i Σ_t A_i,t l_i,t
+          source: Schulman et al., 2015, arXiv 1506.02438, eq. 1, case 1
         vpg-rtg: Vanilla policy gradient, reward-to-go
           L = −(1/B) Σ_i Σ_t A_i,t l_i,t
+          source: Schulman et al., 2015, arXiv 1506.02438, eq. 1, case 2
         psi
           vpg           total       Ψ_t = R = Σ_k r_k
           vpg-rtg       rtg         Ψ_t = Σ_{k≥t} γ^{n(k)−n(t)} r_k
@@ -212,7 +200,9 @@ def explain(name: str, other: str | None = None) -> str:
     if other is None:
         return describe(algorithm(name))
     rows = [algorithm(name), algorithm(other)]
-    lines = [line for row in rows for line in (f"{row.name}: {row.title}", f"  {row.formula}")]
+    lines = []
+    for row in rows:
+        lines += [f"{row.name}: {row.title}", f"  {row.formula}", f"  source: {row.paper}"]
     pair = [_cells(row) for row in rows]
     for column in COLUMNS:
         if pair[0][column] != pair[1][column]:

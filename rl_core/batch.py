@@ -33,6 +33,12 @@ class Batch:
     """Rows with a score `[B]`, boolean."""
     groups: Tensor
     """Group of each row `[B]`, int64."""
+    truncated: Tensor
+    """Rows that ran out of length `[B]`, boolean."""
+    versions: Tensor
+    """The weights that drew each row's last token `[B]`, int64."""
+    starts: list[int]
+    """Index of the first column in each row's tokens."""
 
     def rectangle(self, rows: Sequence[int], device: torch.device) -> Padded:
         """Lay out some rows for a forward pass."""
@@ -88,4 +94,25 @@ def collate(trajectories: Sequence[Trajectory]) -> Batch:
         rewards=torch.tensor([t.reward if t.scored else math.nan for t in trajectories]),
         scored=torch.tensor([t.scored for t in trajectories]),
         groups=torch.tensor([t.group for t in trajectories], dtype=torch.int64),
+        truncated=torch.tensor([t.truncated for t in trajectories]),
+        versions=torch.tensor([t.version for t in trajectories], dtype=torch.int64),
+        starts=starts,
     )
+
+
+def parts_of(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    """Return the parts of each verdict `[B, K]`, in the order of their names.
+
+    A part that a scored verdict lacks added nothing to its reward and is 0.
+
+    Args:
+        trajectories: The episodes.
+
+    Returns:
+        The parts, or `None` if no verdict has any.
+    """
+    names = sorted({name for t in trajectories for name in t.verdict.get("parts") or ()})
+    if not names:
+        return None
+    found = [t.verdict.get("parts") or {} for t in trajectories]
+    return torch.tensor([[float(parts.get(name) or 0.0) for name in names] for parts in found])

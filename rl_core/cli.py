@@ -1,4 +1,5 @@
-"""The command line: `rlvr train`, `sft`, `eval`, `list`, `check`, `verify`.
+"""The command line: `rlvr train`, `sft`, `eval`, `list`, `explain`, `check`, `verify`,
+`sandbox`.
 
 Every command is a function that takes its arguments as words. Torch and transformers are imported
 by the commands that need them alone.
@@ -122,6 +123,18 @@ class ListCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainCommand:
+    """Print an algorithm's formula, choices and sources, or what two of them do differently."""
+
+    name: tyro.conf.Positional[str] = ""
+    """An algorithm."""
+    other: tyro.conf.Positional[str] = ""
+    """Another one: only what differs is printed."""
+    page: bool = False
+    """Print the page of all algorithms, as in docs/algorithms.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckCommand:
     """Check an environment: Gymnasium's contract, the verifier's, seeds, solutions."""
 
@@ -238,6 +251,14 @@ def _list(words: Sequence[str]) -> int:
     return 0
 
 
+def _explain(words: Sequence[str]) -> int:
+    given = _parse(ExplainCommand, words, "explain")
+    from .explain_command import run_explain
+
+    run_explain(given.name, given.other, given.page)
+    return 0
+
+
 def _check(words: Sequence[str]) -> int:
     given = _parse(CheckCommand, words, "check")
     load_plugins(given.imports)
@@ -255,13 +276,21 @@ def _verify(words: Sequence[str]) -> int:
     return 1 if given.must_agree and not tally.agrees else 0
 
 
+def _sandbox(words: Sequence[str]) -> int:
+    from .sandbox_command import run_sandbox
+
+    return run_sandbox(words)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "train": (_train, "train a model by reinforcement learning"),
     "sft": (_sft, "warm-start a model by imitation"),
     "eval": (_eval, "measure a model: pass@k, majority, intervals"),
     "list": (_list, "list environments, verifiers and algorithms"),
+    "explain": (_explain, "print an algorithm, or what two of them do differently"),
     "check": (_check, "check an environment and its verifier"),
     "verify": (_verify, "judge the completions of a file"),
+    "sandbox": (_sandbox, "test the sandbox that programs run in"),
 }
 """Command → (function, summary)."""
 

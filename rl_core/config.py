@@ -16,7 +16,9 @@ import tomli_w
 
 from ..verifiers import UsageError
 from ..verifiers.errors import unknown
-from .algorithms import COLUMNS, Algorithm, algorithm
+from .algorithm_config import AlgorithmConfig, CriticConfig
+from .cautions import run_warnings
+from .choices import Algorithm
 
 
 def _check(name: str, value: object, good: bool, expected: str) -> None:
@@ -67,43 +69,6 @@ class TaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgorithmConfig:
-    """Which algorithm, and what is changed of its row."""
-
-    algorithm: str = "rloo"
-    """A name in the table of algorithms."""
-    group_size: int | None = None
-    """Completions per prompt; none: the row's own."""
-    gamma: float | None = None
-    """Discount per token; none: the row's own."""
-    ema_decay: float | None = None
-    """Decay of a moving baseline; none: the row's own."""
-    std_eps: float | None = None
-    """Added to a group's standard deviation; none: the row's own."""
-    clip_low: float | None = None
-    """How far a ratio may fall below 1; none: the row's own."""
-    clip_high: float | None = None
-    """How far a ratio may rise above 1; none: the row's own."""
-    kl: str | None = None
-    """Where the KL to the reference is paid: `none`, `reward`, `loss`; none: the row's own."""
-    kl_estimator: str | None = None
-    """`k1` (in the reward), `k2`, `k3`, `rho_k3` (in the loss); none: the row's own."""
-    beta: float | None = None
-    """Price of the KL per nat, 0 to switch it off; none: the row's own."""
-    aggregate: str | None = None
-    """How token terms become one loss; none: the row's own."""
-
-    def row(self) -> Algorithm:
-        """Return the resolved row.
-
-        Raises:
-            UsageError: A name is unknown or the combination is refused, with the reason.
-        """
-        changed = {name: getattr(self, name) for name in COLUMNS if hasattr(self, name)}
-        return algorithm(self.algorithm, **{k: v for k, v in changed.items() if v is not None})
-
-
-@dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
     """How episodes are sampled: `prompts_per_step × group_size = episodes_per_step`."""
 
@@ -117,10 +82,18 @@ class RolloutConfig:
     """Texts that end a completion."""
     max_rows: int = 256
     """Completions decoded together at most: bounds the memory of the key-value cache."""
+    sample_ahead: int = 0
+    """Steps that sampling runs ahead of learning, as with an engine that does not wait: episodes
+    are that many weight updates old when they are learned from."""
+    max_redraws: int = 4
+    """Further rounds of prompts that dynamic sampling may draw in a step; what is still missing
+    then is done without."""
 
     def __post_init__(self) -> None:
         """Check every range."""
         _positive(self, "prompts_per_step", "max_tokens", "max_rows")
+        for name in ("max_redraws", "sample_ahead"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         good = 0 < self.temperature < math.inf
         _check("temperature", self.temperature, good, "above 0 and finite to train on its samples")
 
@@ -141,15 +114,18 @@ class OptimizerConfig:
     """AdamW's weight decay."""
     max_grad_norm: float = 1.0
     """Gradients of a greater norm are scaled down to it."""
-    updates_per_step: int = 1
-    """Optimiser steps per training step, each on its share of the groups."""
+    updates_per_step: int | None = None
+    """Optimiser steps per pass over a training step's episodes, each on its share of the groups;
+    none: the algorithm's own."""
     micro_batch_tokens: int = 4096
     """Tokens, padding included, of one forward and backward pass; bounds memory, and does not
     change the result."""
 
     def __post_init__(self) -> None:
         """Check every range."""
-        _positive(self, "updates_per_step", "micro_batch_tokens")
+        _positive(self, "micro_batch_tokens")
+        updates = self.updates_per_step
+        _check("updates_per_step", updates, updates is None or updates >= 1, "at least 1")
         for name in ("lr", "max_grad_norm"):
             value = getattr(self, name)
             _check(name, value, 0 < value < math.inf, "above 0 and finite")
@@ -199,6 +175,9 @@ class RunConfig:
     verifier_timeout: float = 10.0
     """Seconds that a verifier of yours may take per completion: it runs in worker processes, and an
     episode over the limit is unscored. 0 runs it in this process, without a limit."""
+    diagnostics_every: int = 10
+    """Training steps between measurements of how much probability the likeliest tokens hold; 0:
+    never."""
     threads: int = 0
     """Threads of torch on the CPU; 0 leaves torch's own choice. Bit-exact repetition needs the
     same number."""
@@ -206,7 +185,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Check every range."""
         _positive(self, "steps", "keep_checkpoints")
-        for name in ("seed", "checkpoint_every", "rollouts_per_step", "threads"):
+        for name in (
+            *("seed", "checkpoint_every", "rollouts_per_step", "threads", "diagnostics_every"),
+        ):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _check("verifier_timeout", self.verifier_timeout, self.verifier_timeout >= 0, "at least 0")
         _check("max_unscored", self.max_unscored, 0 <= self.max_unscored <= 1, "in [0, 1]")
@@ -216,6 +197,7 @@ SECTIONS: dict[str, type[Any]] = {
     "model": ModelConfig,
     "tasks": TaskConfig,
     "algorithm": AlgorithmConfig,
+    "critic": CriticConfig,
     "rollout": RolloutConfig,
     "optimizer": OptimizerConfig,
     "evaluation": EvalConfig,
@@ -238,6 +220,8 @@ class TrainConfig:
     """Environments."""
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     """The algorithm."""
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    """The critic."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """Sampling."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -250,18 +234,63 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check what concerns more than one component."""
         row = self.algorithm.row()
-        prompts, updates = self.rollout.prompts_per_step, self.optimizer.updates_per_step
+        prompts, updates = self.rollout.prompts_per_step, self.updates
         if prompts % updates:
             raise UsageError(
-                f"prompts_per_step={prompts} is not divisible by updates_per_step={updates}: every "
-                "update takes whole groups; change one of the two"
+                f"prompts_per_step={prompts} is not divisible by updates_per_step={updates}"
+                f"{'' if self.optimizer.updates_per_step else f' of {row.name}'}: every update "
+                "takes whole groups; change one of the two"
             )
-        if updates > 1 and not row.needs_old:
+        for name, several in (("updates_per_step", updates), ("epochs", row.epochs)):
+            if several > 1 and not row.needs_old and not row.on_pairs:
+                raise UsageError(
+                    f"algorithm '{row.name}' has no importance ratio, so that {name}={several} "
+                    f"would be biased after the first; use {name}=1, or an algorithm with a ratio "
+                    "such as 'grpo'"
+                )
+        self._check_natural(row, updates)
+        self._check_values(row)
+        if 0 <= row.max_staleness < self.rollout.sample_ahead:
             raise UsageError(
-                f"algorithm '{row.name}' has no importance ratio, so that updates_per_step="
-                f"{updates} would be biased after the first; use updates_per_step=1, or an "
-                "algorithm with a ratio such as 'grpo'"
+                f"max_staleness={row.max_staleness} leaves out every episode that is "
+                f"sample_ahead={self.rollout.sample_ahead} updates old; raise the one or lower the "
+                "other"
             )
+        run_warnings(row, max_tokens=self.rollout.max_tokens, prompts_per_step=prompts)
+
+    def _check_natural(self, row: Algorithm, updates: int) -> None:
+        if row.optimizer == "natural" and (updates > 1 or row.epochs > 1):
+            raise UsageError(
+                f"{row.name} takes one natural step on the whole batch, got updates_per_step="
+                f"{updates} and epochs={row.epochs}; set both to 1"
+            )
+        if row.optimizer == "natural" and self.model.dtype not in ("float32", "auto"):
+            raise UsageError(
+                f"{row.name} moves weights by differences that {self.model.dtype} cannot hold; "
+                "use dtype='float32'"
+            )
+
+    def _check_values(self, row: Algorithm) -> None:
+        critic = self.critic
+        if not row.needs_values or critic.critic != "rollouts":
+            return
+        whole = row.baseline == "value" or (row.psi == "gae" and row.lam == 1)
+        if critic.value_every > 1 and not whole:
+            raise UsageError(
+                f"value_every={critic.value_every} leaves one value for several tokens, so that "
+                f"psi '{row.psi}' with lam={row.lam:g} would credit each place's last token alone; "
+                "set value_every=1, or psi='gae' with lam=1"
+            )
+        if critic.critic_warmup_steps:
+            raise UsageError(
+                "critic='rollouts' has nothing to warm up; leave critic_warmup_steps out, or set "
+                "critic='head' or 'model'"
+            )
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps per pass, as given or the algorithm's own."""
+        return self.optimizer.updates_per_step or self.algorithm.row().updates
 
     @property
     def group_size(self) -> int:

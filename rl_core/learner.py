@@ -1,28 +1,43 @@
-"""From a batch of trajectories to new weights: one algorithm row, AdamW, exact accumulation.
+"""From a batch of trajectories to new weights: one algorithm row, exact accumulation.
 
 Denominators are counted over the whole optimiser step before it begins, so that the result does not
 depend on how the step is cut into micro-batches. Rows whose advantage is 0 everywhere have no
-gradient and are not run through the model, unless a KL term in the loss gives them one.
+gradient and are not run through the model, unless another term of the loss gives them one.
+
+Three policies may differ: the one that sampled (its log-probabilities came with the tokens), the
+one at the start of the step (`old`, and `proximal`: the learner's own numbers, computed once), and
+the one that is being trained.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..agents.scoring import continuation_logits, token_logprobs
 from ..agents.types import Trajectory
 from ..verifiers import TrainingStopped
+from . import functional as F
+from . import monitor, preferences
+from .algorithm_config import CriticConfig
 from .algorithms import Algorithm
 from .batch import Batch, collate
 from .config import OptimizerConfig
-from .objective import advantages, denominators, policy_loss
+from .critic import Critic
+from .loss_stages import Denominators
+from .natural_step import NaturalStep, Region
+from .objective import policy_loss
+from .passes import Pass, entropy, run
+from .preparation import prepare
+from .work import Work, minibatches
+
+NATURAL_CRITIC_EPOCHS = 10
+"""Passes of the critic beside a natural step, which uses the batch for one step of the policy."""
 
 
 class Learner:
-    """Holds the model that is trained, its reference and its optimiser."""
+    """Holds the model that is trained, its reference, its critic and its optimiser."""
 
     def __init__(
         self,
@@ -34,8 +49,12 @@ class Learner:
         temperature: float,
         max_tokens: int,
         reference: Any = None,
+        critic: CriticConfig | None = None,
+        kl_target: float = 0.0,
+        kl_horizon: float = 10000.0,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
-        """Make the optimiser.
+        """Make the optimisers.
 
         Args:
             model: The causal language model, in evaluation mode (no dropout).
@@ -45,12 +64,23 @@ class Learner:
             temperature: What the episodes are sampled with.
             max_tokens: Longest completion, for constant denominators.
             reference: The frozen model of a KL term; needed if the row needs one.
+            critic: How values are learned; read if the row needs values.
+            kl_target: KL per token that beta is adapted to; 0 leaves beta alone.
+            kl_horizon: Completions over which beta may grow or shrink by a fifth.
+            decode: Token ids to text; needed where verdicts judge spans of characters.
         """
         self.model, self.row, self.config = model, row, config
         self.vocabulary, self.temperature, self.max_tokens = vocabulary, temperature, max_tokens
-        self.reference = reference
+        self.reference, self.decode = reference, decode
+        self.kl_target, self.kl_horizon = kl_target, kl_horizon
         self.baseline: float | None = None
         """State of a moving-average baseline."""
+        self.beta: float | None = None
+        """The adapted price of the KL; none as long as it is the row's."""
+        self.updates = config.updates_per_step or row.updates
+        """Optimiser steps per pass over a batch."""
+        self.last: Work | None = None
+        """The batch of the last step."""
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -58,102 +88,159 @@ class Learner:
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
         )
+        critic = critic or CriticConfig()
+        self.critic_config = critic
+        self.critic: Critic | None = None
+        if row.needs_values and critic.critic != "rollouts":
+            self.critic = Critic(critic, model, value_clip=row.value_clip)
 
-    def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
+    def update(
+        self,
+        trajectories: Sequence[Trajectory],
+        step: int,
+        *,
+        version: int | None = None,
+        greedy: Sequence[float] | None = None,
+        values: Sequence[Sequence[float]] | None = None,
+    ) -> dict[str, float]:
         """Learn from the episodes of one training step.
 
         Args:
             trajectories: The episodes.
             step: Number of the training step, from 0, for the learning rate's warm-up.
+            version: Weight updates of the sampler so far, for the staleness of each episode; none:
+                all are fresh.
+            greedy: Score of the greedy completion of each episode's prompt, nan where unscored;
+                baseline `greedy`.
+            values: V(s_t) before each token from the first sampled one on, nan where unknown; in
+                place of a critic.
 
         Returns:
             Metrics of the update.
 
         Raises:
-            TrainingStopped: The gradient is not finite; the weights are as before the step.
+            UsageError: The row reads something that was not given.
+            TrainingStopped: The gradient is not finite; the weights are as before that update.
         """
         batch = collate(trajectories)
         lr = self.config.lr * min(1.0, (step + 1) / max(1, self.config.warmup_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        needs_old = self.config.updates_per_step > 1
-        reference = self._all(self.reference, batch) if self.row.needs_reference else None
-        old = self._all(self.model, batch) if needs_old else None
-        found = advantages(
-            self.row,
-            rewards=batch.rewards,
-            scored=batch.scored,
-            groups=batch.groups,
-            mask=batch.mask,
-            logprobs=batch.logprobs if old is None else old,
-            reference=reference,
-            baseline=self.baseline,
-        )
-        parts = [
-            self._optimise(batch, rows, found.values, old, reference)
-            for rows in _by_group(batch.groups, self.config.updates_per_step)
-        ]
-        self.baseline = found.baseline
-        metrics = _merged(parts)
-        trained = batch.mask & batch.scored[:, None]
-        metrics["entropy"] = _mean(-batch.logprobs, trained)
-        metrics["advantage_std"] = (
-            float(found.values[trained].std(correction=0)) if trained.any() else 0.0
-        )
-        metrics["dead_groups"] = found.dead_groups
-        metrics["lr"] = lr
-        if found.kl is not None:
-            metrics["kl"] = found.kl
-        if found.baseline is not None:
-            metrics["baseline"] = found.baseline
+        if self.row.on_pairs:
+            return preferences.update(self, batch) | {"lr": lr}
+        work = prepare(self, batch, trajectories, version=version, greedy=greedy, values=values)
+        self.last = work
+        warming = self.critic is not None and step < self.critic_config.critic_warmup_steps
+        parts: list[dict[str, float]] = []
+        if not warming and self.row.optimizer == "natural":
+            parts = [self._natural(work)]
+        elif not warming:
+            parts = [
+                self._optimise(work, rows)
+                for epoch in range(self.row.epochs)
+                for rows in minibatches(batch.groups, self.updates, epoch, step)
+            ]
+        critic_loss = self._fit_critic(work, step, warming)
+        if work.found.baseline is not None:
+            self.baseline = work.found.baseline
+        metrics = monitor.merged(parts) | monitor.of_batch(work) | critic_loss | {"lr": lr}
+        self._adapt(work, metrics)
         return metrics
 
-    def _optimise(
-        self,
-        batch: Batch,
-        rows: Sequence[int],
-        values: Tensor,
-        old: Tensor | None,
-        reference: Tensor | None,
-    ) -> dict[str, float]:
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the weights and their optimiser."""
+        critic = None if self.critic is None else self.critic.state()
+        return {"baseline": self.baseline, "beta": self.beta, "critic": critic}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.baseline, self.beta = state["baseline"], state["beta"]
+        if self.critic is not None:
+            self.critic.load(state["critic"])
+
+    @property
+    def joint(self) -> bool:
+        """Whether the critic is trained by the policy's own updates, through the shared trunk."""
+        shared = self.critic is not None and self.critic.shared
+        return shared and self.row.value_coef > 0 and self.row.optimizer != "natural"
+
+    def _optimise(self, work: Work, rows: Sequence[int]) -> dict[str, float]:
         """Take one optimiser step on some rows."""
-        index = torch.tensor(rows)
-        mask = batch.mask & batch.scored[:, None]
-        over = denominators(mask[index], batch.scored[index], self.max_tokens)
-        kl_in_loss = self.row.kl == "loss" and self.row.beta > 0
-        gives = mask.any(1) if kl_in_loss else (values != 0).any(1)
-        live = [row for row in rows if gives[row]]
+        over, per_prompt = work.count(rows, self.max_tokens), work.per_prompt(rows)
+        found, row = work.found, work.row
+        in_loss = row.kl == "loss" and row.beta > 0
+        everywhere = in_loss or row.entropy_bonus > 0 or self.joint
+        gives = found.mask.any(1) if everywhere else (found.values != 0).any(1)
+        live = [one for one in rows if gives[one]]
         sums: dict[str, float] = {"updates": 1.0, "skipped": float(not live)}
         self.optimizer.zero_grad()
-        for part in batch.micro_batches(live, self.config.micro_batch_tokens):
-            rectangle = batch.rectangle(part, self.model.device)
-            logits = continuation_logits(self.model, rectangle, self.vocabulary)
-            logprobs = token_logprobs(logits, rectangle.targets, self.temperature)
-            place, width = torch.tensor(part), rectangle.width
-
-            def cut(tensor: Tensor, place: Tensor = place, width: int = width) -> Tensor:
-                return tensor[place, :width].to(self.model.device)
-
-            inside = cut(mask)
-            loss, found = policy_loss(
-                self.row,
-                logprobs=logprobs,
-                advantages=cut(values),
-                mask=inside,
-                denominators=over,
-                old=None if old is None else cut(old),
-                reference=None if reference is None else cut(reference),
-            )
+        if self.critic is not None and self.joint:
+            self.critic.optimizer.zero_grad()
+        for part in work.batch.micro_batches(live, self.config.micro_batch_tokens):
+            loss, _, sum_of = self._loss(work, part, over, per_prompt)
             loss.backward()
-            found["loss"] = loss.detach()
-            found["gap"] = ((logprobs.detach() - cut(batch.logprobs)).abs() * inside).sum()
-            for name, value in found.items():
+            for name, value in sum_of.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
         if live:
-            sums["grad_norm"] = self._step()
+            sums["grad_norm"] = self.step()
+            if self.critic is not None and self.joint:
+                self.critic.step()
         return sums
 
-    def _step(self) -> float:
+    def _loss(
+        self, work: Work, part: Sequence[int], over: Denominators, per_prompt: Tensor | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return a micro-batch's loss, its logits and its sums."""
+        batch, found, row, device = work.batch, work.found, work.row, self.model.device
+        rectangle = batch.rectangle(part, device)
+        place, width = torch.tensor(part), rectangle.width
+        ran = run(self.model, rectangle, self.vocabulary, self.temperature, hidden=self.joint)
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[place, :width].to(device)
+
+        inside = found.mask[place, :width].to(device)
+        sampled = batch.logprobs[place, :width].to(device)
+        old, full_kl = cut(work.old), row.needs_full_kl
+        loss, sums = policy_loss(
+            row,
+            logprobs=ran.logprobs,
+            advantages=found.values[place, :width].to(device),
+            mask=inside,
+            denominators=over,
+            old=old,
+            proximal=old,
+            rollout=sampled,
+            reference=cut(work.reference),
+            divergence=self._divergence(rectangle, ran.logits, inside) if full_kl else None,
+            entropy=entropy(ran.logits, self.temperature) if row.entropy_bonus else None,
+            prompt_tokens=None if per_prompt is None else per_prompt[place].to(device),
+        )
+        sums["loss"] = loss.detach()
+        sums["gap"] = ((ran.logprobs.detach() - sampled).abs() * inside).sum()
+        if ran.hidden is not None:
+            assert self.critic is not None
+            assert work.values is not None
+            before, returns = (t[place, :width].to(device) for t in (work.values, found.returns))
+            values = self.critic.from_states(ran.hidden)
+            value_loss = self.critic.loss(values, returns, before, inside, tokens=over.tokens)
+            sums["value_loss"] = value_loss.detach()
+            loss = loss + row.value_coef * value_loss
+        work.note(place, torch.where(inside, ran.logprobs.detach(), sampled))
+        return loss, ran.logits, sums
+
+    def _divergence(self, rectangle: Any, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return KL(π‖ref) over the vocabulary `[B, T]`."""
+        with torch.no_grad():
+            other = run(self.reference, rectangle, self.vocabulary, self.temperature).logits
+        return F.full_kl(logits / self.temperature, other / self.temperature, mask)
+
+    def step(self) -> float:
+        """Take the optimiser's step with the gradients that are there; returns their norm.
+
+        Raises:
+            TrainingStopped: They are not finite; the weights are as before.
+        """
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm):
             raise TrainingStopped(
@@ -163,50 +250,87 @@ class Learner:
         self.optimizer.step()
         return norm
 
-    def _all(self, model: Any, batch: Batch) -> Tensor:
-        """Return a model's log-probabilities of every row `[B, T]`, without gradient."""
+    def _natural(self, work: Work) -> dict[str, float]:
+        """Take one natural step on the whole batch."""
+        rows = [i for i, some in enumerate(work.found.mask.any(1).tolist()) if some]
+        over, per_prompt = work.count(rows, self.max_tokens), work.per_prompt(rows)
+        sums: dict[str, float] = {"updates": 1.0, "skipped": float(not rows)}
+        first: list[dict[str, Tensor]] = []
+        parts = work.batch.micro_batches(rows, self.config.micro_batch_tokens)
+
+        def evaluate(part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+            loss, logits, found = self._loss(work, part, over, per_prompt)
+            if len(first) < len(parts):
+                first.append(found)
+            mask = work.found.mask[torch.tensor(part), : logits.shape[1]].to(logits.device)
+            return loss, logits / self.temperature, mask
+
+        region = Region(parts=parts, evaluate=evaluate, tokens=max(1.0, over.tokens))
+        sums |= NaturalStep(self.parameters, region, work.row).take()
+        for found in first:
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
+
+    def _fit_critic(self, work: Work, step: int, warming: bool) -> dict[str, float]:
+        """Let a critic of its own take its steps; returns the metrics of any critic."""
+        found, critic = work.found, self.critic
+        if work.values is None:
+            return {}
+        explained = F.explained_variance(work.values, found.returns, found.mask)
+        metrics = {"explained_variance": explained, "value": monitor.mean(work.values, found.mask)}
+        if critic is None or (self.joint and not warming):
+            return metrics
+        natural = self.row.optimizer == "natural"
+        usual = NATURAL_CRITIC_EPOCHS if natural else self.row.epochs
+        losses = [
+            critic.fit(
+                work.batch,
+                rows,
+                returns=found.returns,
+                old=work.values,
+                mask=found.mask,
+                tokens=self.config.micro_batch_tokens,
+            )
+            for epoch in range(self.critic_config.critic_epochs or usual)
+            for rows in minibatches(work.batch.groups, self.updates, epoch, step)
+        ]
+        return metrics | {"value_loss": sum(losses) / max(1, len(losses))}
+
+    def _adapt(self, work: Work, metrics: dict[str, float]) -> None:
+        """Move beta towards the wanted divergence."""
+        if not self.kl_target or "kl" not in metrics:
+            return
+        self.beta = F.adapt_beta(
+            work.row.beta,
+            metrics["kl"],
+            target=self.kl_target,
+            horizon=self.kl_horizon,
+            samples=len(work.batch.prompts),
+        )
+        metrics["beta"] = work.row.beta
+
+    def logprobs(self, batch: Batch, model: Any = None) -> Tensor:
+        """Return a model's log-probabilities of every row `[B, T]`, without gradient.
+
+        Args:
+            batch: The episodes.
+            model: Another model than the one that is trained.
+        """
+        return self._everywhere(model or self.model, batch, lambda ran: ran.logprobs)
+
+    def entropies(self, batch: Batch) -> Tensor:
+        """Return the policy's entropy at every token `[B, T]`, in nats."""
+        return self._everywhere(
+            self.model, batch, lambda ran: entropy(ran.logits, self.temperature)
+        )
+
+    def _everywhere(self, model: Any, batch: Batch, read: Callable[[Pass], Tensor]) -> Tensor:
         out = torch.zeros_like(batch.logprobs)
         rows = range(len(batch.prompts))
         with torch.inference_mode():
             for part in batch.micro_batches(rows, self.config.micro_batch_tokens):
                 rectangle = batch.rectangle(part, model.device)
-                logits = continuation_logits(model, rectangle, self.vocabulary)
-                values = token_logprobs(logits, rectangle.targets, self.temperature)
-                out[torch.tensor(part), : rectangle.width] = values.to(out)
+                found = read(run(model, rectangle, self.vocabulary, self.temperature))
+                out[torch.tensor(part), : rectangle.width] = found.to(out)
         return torch.where(batch.mask, out, 0.0)
-
-
-def _by_group(groups: Tensor, parts: int) -> list[list[int]]:
-    """Divide rows into `parts` of whole groups, in the order of the groups."""
-    if parts == 1:
-        return [list(range(len(groups)))]
-    names = groups.unique()
-    wanted = names.tensor_split(parts)
-    return [torch.isin(groups, some).nonzero()[:, 0].tolist() for some in wanted]
-
-
-def _mean(values: Tensor, mask: Tensor) -> float:
-    return float(values[mask].mean()) if bool(mask.any()) else 0.0
-
-
-def _merged(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Turn the sums of the updates of one step into its metrics."""
-    total: dict[str, float] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total.get(name, 0.0) + value
-    updates = max(1.0, total["updates"] - total["skipped"])
-    metrics = {
-        "loss": total.get("loss", 0.0) / updates,
-        "grad_norm": total.get("grad_norm", 0.0) / updates,
-        "mismatch": total.get("gap", 0.0) / max(1.0, total.get("tokens", 0.0)),
-    }
-    terms, tokens = total.get("terms", 0.0), total.get("tokens", 0.0)
-    if terms:
-        metrics["ratio"] = total["ratio"] / terms
-        metrics["clipped"] = total["clipped"] / terms
-    if tokens:
-        metrics["approx_kl"] = total["approx_kl"] / tokens
-        if "kl" in total:
-            metrics["kl"] = total["kl"] / tokens
-    return metrics

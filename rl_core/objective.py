@@ -1,4 +1,4 @@
-"""The two compositions that a learner calls: rewards to advantages, log-probabilities to a loss.
+"""The compositions that a learner calls: rewards to advantages, log-probabilities to a loss.
 
 Each looks up one function per stage, as the row of the algorithm says, and decides nothing else.
 `advantages` runs once per batch of episodes and without gradient; `policy_loss` runs once per
@@ -8,30 +8,39 @@ micro-batches add up to the loss of the batch, whatever its division.
 Whatever stands outside the mask, or in a row that is not scored, changes nothing.
 """
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..verifiers.errors import UsageError
 from . import functional as F
-from . import stages
+from . import loss_stages, stages
 from .choices import Algorithm
-from .stages import Denominators
+from .estimation import Advantages, advantages
+from .loss_stages import Denominators
+from .stages import callers_fault, full, refuse_pairs
+from .terms import Others, Prepared, prepare, target_of
 
-__all__ = ["Advantages", "Denominators", "advantages", "denominators", "policy_loss"]
+__all__ = [
+    "Advantages",
+    "Denominators",
+    "advantages",
+    "denominators",
+    "policy_loss",
+    "preference_loss",
+    "tokens_per_prompt",
+]
 
 
-def denominators(mask: Tensor, scored: Tensor, max_tokens: int) -> Denominators:
+def denominators(
+    mask: Tensor, scored: Tensor, max_tokens: int, groups: Tensor | None = None
+) -> Denominators:
     """Count what one optimiser step trains on.
 
     Args:
-        mask: Trained tokens of the whole step `[B, T]`.
-        scored: Rows that have a reward `[B]`, boolean.
+        mask: Trained tokens of the whole step `[B, T]`; `Advantages.mask`, where rows are left out.
+        scored: Rows that count `[B]`, boolean; `Advantages.rows`, where rows are left out.
         max_tokens: C, the greatest number of tokens that a completion may have.
+        groups: The group of each row `[B]`, int64; needed for aggregate `prompt`.
 
     Returns:
         The denominators, to be given to every `policy_loss` of the step.
@@ -42,102 +51,41 @@ def denominators(mask: Tensor, scored: Tensor, max_tokens: int) -> Denominators:
     Example:
         >>> mask = torch.tensor([[True, True], [True, False]])
         >>> denominators(mask, torch.tensor([True, False]), 8)
-        Denominators(tokens=2.0, sequences=1.0, constant=8.0)
+        Denominators(tokens=2.0, sequences=1.0, constant=8.0, prompts=0.0)
     """
     if max_tokens < 1:
         raise UsageError(f"max_tokens is a number of tokens from 1, got {max_tokens}")
-    with _callers_fault():
-        tokens = int(F.keep_scored(mask, scored).sum())
+    with callers_fault():
+        tokens = int(F.keep_scored(mask, scored).count_nonzero())
     return Denominators(
-        tokens=float(tokens), sequences=float(int(scored.sum())), constant=float(max_tokens)
+        tokens=float(tokens),
+        sequences=float(int(scored.sum())),
+        constant=float(max_tokens),
+        prompts=0.0 if groups is None else float(groups[scored].unique().numel()),
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Advantages:
-    """What `advantages` found out about a batch.
+def tokens_per_prompt(mask: Tensor, scored: Tensor, groups: Tensor) -> Tensor:
+    """Count the trained tokens of each row's prompt, for aggregate `prompt`.
 
-    Example:
-        `Advantages(values=tensor([[0.5, 0.5]]), rewards=tensor([1.0]), baseline=None,
-        dead_groups=0.0, kl=None)`
-    """
-
-    values: Tensor
-    """A `[B, T]`, without gradient; 0 outside the mask and in unscored rows."""
-    rewards: Tensor
-    """R `[B]`: the score and, with KL in the reward, its penalty; 0 in unscored rows."""
-    baseline: float | None
-    """The moving average after this batch, to be handed to the next; `None` without one."""
-    dead_groups: float
-    """Share of groups (of rows, if the baseline is no group's) in which every advantage is 0: all
-    rewards equal, or fewer than two members scored. KL in the loss still moves them."""
-    kl: float | None
-    """Mean k1 per trained token, in nats; `None` without a reference."""
-
-
-@torch.no_grad()
-def advantages(
-    row: Algorithm,
-    *,
-    rewards: Tensor,
-    scored: Tensor,
-    groups: Tensor,
-    mask: Tensor,
-    logprobs: Tensor | None = None,
-    reference: Tensor | None = None,
-    baseline: float | None = None,
-) -> Advantages:
-    """Turn the scores of a batch into advantages: stages 1 to 4.
-
-        r_{i,t} = R_i 1[t last] − β k1_{i,t},   A = (Ψ(r) − b) / s
-
-    The score is booked at the last trained token. Baseline and spread are made of the totals R_i,
-    for reward-to-go too. A row without trained tokens gets no advantage, but its score counts in
-    the baselines of the others.
+        N_p(i) = Σ_{j ∈ g(i), scored} L_j
 
     Args:
-        row: The algorithm.
-        rewards: Scores `[B]`; anything in unscored rows.
-        scored: Rows that have a reward `[B]`, boolean.
-        groups: The group of each row `[B]`, int64: any numbers, in any order.
-        mask: Trained tokens `[B, T]`, boolean.
-        logprobs: Of the policy that sampled, in nats `[B, T]`; needed for KL in the reward.
-        reference: Of the reference model, in nats `[B, T]`; likewise.
-        baseline: What the last call returned as `baseline`; `None` at first.
+        mask: Trained tokens of the whole step `[B, T]`.
+        scored: Rows that count `[B]`, boolean.
+        groups: The group of each row `[B]`, int64.
 
     Returns:
-        The advantages, and what the log says about them.
-
-    Raises:
-        UsageError: A shape or dtype is wrong, a value that counts is not finite, or the row needs a
-            reference and none was given.
+        Counts `[B]`, int64.
 
     Example:
-        >>> from rlvr.rl_core.algorithms import TABLE
-        >>> found = advantages(
-        ...     TABLE["dr-grpo"], rewards=torch.tensor([1.0, 0.0]), groups=torch.tensor([4, 4]),
-        ...     scored=torch.tensor([True, True]), mask=torch.tensor([[True, False], [True, True]]),
-        ... )
-        >>> found.values
-        tensor([[ 0.5000,  0.0000],
-                [-0.5000, -0.5000]])
+        >>> mask = torch.tensor([[True, True], [True, False]])
+        >>> tokens_per_prompt(mask, torch.tensor([True, True]), torch.tensor([5, 5]))
+        tensor([3, 3])
     """
-    with _callers_fault():
-        _check_rows(rewards, scored, groups, mask, baseline)
-        trained = F.keep_scored(mask, scored)
-        scores = F.select(_full(rewards), scored, "rewards")
-        penalty, kl = _kl_in_reward(row, scores, logprobs, reference, trained)
-        totals = scores + penalty.sum(dim=1)
-        psi = stages.psi(row, scores, penalty, totals, trained)
-        expected, state = stages.baseline(row, totals, groups, scored, baseline)
-        centred = psi - expected[:, None]
-        if row.scale == "group_std":
-            centred = centred / F.group_std(totals, groups, scored, eps=row.std_eps)[:, None]
-        if row.needs_group:  # a completion without scored siblings has nothing to be compared with
-            trained = trained & (F.group_sizes(groups, scored) > 1)[:, None]
-        values = F.select(centred, trained, "advantages")
-    dead = _dead_share(values, groups if row.needs_group else None)
-    return Advantages(values=values, rewards=totals, baseline=state, dead_groups=dead, kl=kl)
+    with callers_fault():
+        F.check_rows(mask, scored=scored, groups=groups)
+    return F.group_sum(F.lengths(mask), groups, scored)
 
 
 def policy_loss(
@@ -149,34 +97,54 @@ def policy_loss(
     denominators: Denominators,
     old: Tensor | None = None,
     reference: Tensor | None = None,
+    reference_mask: Tensor | None = None,
+    rollout: Tensor | None = None,
+    proximal: Tensor | None = None,
+    divergence: Tensor | None = None,
+    entropy: Tensor | None = None,
+    prompt_tokens: Tensor | None = None,
+    diagnostics: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the loss of a micro-batch: stages 5 to 10.
 
-        L = aggregate(−φ(l, l^old, A) + β k(l, l^ref))
+        L = aggregate(−w φ(l, l^old, A) + β k(l, l^ref) − c H)
 
     Losses of micro-batches with the same denominators add up to the loss of all their rows. With
     aggregate `seq` the KL term is the sum over the completion. With trust `logp` the value is
-    −A·l, with the log-probability itself: only its gradient means something.
+    −A·l, with the log-probability itself: only its gradient means something. The mismatch weight
+    w multiplies the surrogate alone, not the KL term.
 
     Args:
-        row: The algorithm.
+        row: The algorithm; its properties `needs_…` say which of the following it reads.
         logprobs: Of the current policy, in nats `[B, T]`, with gradient.
-        advantages: A `[B, T]`.
-        mask: Tokens that are trained on and scored `[B, T]`, boolean.
+        advantages: A `[B, T]`: `Advantages.values`.
+        mask: Tokens that stay in the loss `[B, T]`, boolean: `Advantages.mask`.
         denominators: Counts of the whole optimiser step.
-        old: Of the policy at the start of the update `[B, T]`; `None` if that is the current one,
-            that is, at the first update on these episodes.
+        old: Of the policy at the start of the update, by the learner `[B, T]`; `None` if that is
+            the current one, that is, at the first update on these episodes.
         reference: Of the reference model `[B, T]`; needed for KL in the loss.
+        reference_mask: Where the reference was computed `[B, T]`, boolean; none: wherever needed.
+        rollout: As the sampler returned them `[B, T]`; anchor `rollout`, every mismatch weight,
+            `opsm_delta`, kl_to `rollout`.
+        proximal: Of a third policy `[B, T]`; anchor `proximal`.
+        divergence: KL(π‖ref) over the vocabulary, with gradient `[B, T]`; kl_estimator `full`.
+        entropy: Of the current policy at each token, with gradient `[B, T]`; `entropy_bonus`.
+        prompt_tokens: As `tokens_per_prompt` counts them over the whole step `[B]`; aggregate
+            `prompt`.
+        diagnostics: Whether to sum up what happened; without, the sums are `policy_loss` and
+            `kl_loss` alone.
 
     Returns:
         The loss, a scalar; and diagnostics, each a detached sum that micro-batches may add up:
-        `policy_loss` and `kl_loss` (the loss is their sum), `tokens` and `terms` (tokens, or
-        completions with a sequence ratio), `ratio` and `clipped` (sums over terms), `approx_kl`
-        (of KL(old‖current), over tokens), and with a reference `kl` (k1, over tokens).
+        `policy_loss` and `kl_loss` (with `entropy_loss`, where there is a bonus, the loss is their
+        sum), `tokens` and `terms` (tokens, or completions with a sequence ratio), `ratio` and
+        `clipped` (sums over terms; with trust `geo_clip` both are over tokens), `approx_kl` (of
+        KL(old‖current), over tokens), with a mismatch weight `mismatch_weight` (over terms), and
+        with a reference `kl` (k1, over tokens).
 
     Raises:
         UsageError: A shape is wrong, a value inside the mask is not finite, the row needs a
-            reference and none was given, or a sequence ratio meets advantages that differ within
+            tensor that was not given, or a sequence ratio meets advantages that differ within
             a completion.
 
     Example:
@@ -189,108 +157,144 @@ def policy_loss(
         ... )[0]  # −0.5 · (−1 − 3)
         tensor(2.)
     """
-    with _callers_fault():
+    refuse_pairs(row)
+    with callers_fault():
         F.check_tokens(mask, logprobs=logprobs, advantages=advantages)
-        current = F.select(_full(logprobs), mask, "logprobs")
-        before = current.detach() if old is None else _full(old)
-        weights = F.select(advantages.detach().to(current.dtype), mask, "advantages")
-        moved = F.token_log_ratio(current, before, mask)
-        log_ratio, weights, terms = stages.terms(row, moved, weights, mask)
-        surrogate = stages.surrogate(row, current, log_ratio, weights, terms)
-        policy = -stages.aggregate(row, surrogate, terms, denominators)
-        penalty = policy.new_zeros(())
+        current = full(logprobs)
+        others = Others(old=old, rollout=rollout, proximal=proximal, reference=reference)
+        steps = prepare(row, current, advantages, mask, others)
+        phi = loss_stages.surrogate(row, steps.logprobs, steps.log_ratio, steps.weights, mask)
+        loss = -loss_stages.aggregate(row, phi, steps.terms, denominators, prompt_tokens)
+        sums = {"policy_loss": loss.detach()}
+        penalty = loss.new_zeros(())
         if row.kl == "loss" and row.beta > 0:
-            k = stages.kl_estimate(row, current, _given(row, reference, "reference"), mask, before)
-            penalty = row.beta * stages.aggregate(row, k, mask, denominators)
-        sums = _diagnostics(row, moved.detach(), log_ratio.detach(), weights, terms, mask)
-        sums |= {"policy_loss": policy.detach(), "kl_loss": penalty.detach()}
-        if reference is not None:
-            sums["kl"] = F.k1(current.detach(), _full(reference), mask).sum()
-    return policy + penalty, sums
+            target = target_of(row, others, mask, reference_mask)
+            k = loss_stages.kl_estimate(row, current, target, mask, steps.before, divergence)
+            whole = loss_stages.aggregate(row, k, mask, denominators, prompt_tokens)
+            penalty = row.beta * whole
+        sums["kl_loss"] = penalty.detach()
+        loss = loss + penalty
+        if row.entropy_bonus:
+            given = stages.needed(row, entropy, "entropy", f"entropy_bonus={row.entropy_bonus:g}")
+            F.check_tokens(mask, entropy=given)
+            bonus = loss_stages.aggregate(row, given, mask, denominators, prompt_tokens)
+            sums["entropy_loss"] = -row.entropy_bonus * bonus.detach()
+            loss = loss - row.entropy_bonus * bonus
+        if diagnostics:
+            sums |= _diagnostics(row, steps, mask)
+            if reference is not None:
+                sums["kl"] = F.k1(current.detach(), full(reference), mask).sum()
+    return loss, sums
 
 
-@contextmanager
-def _callers_fault() -> Iterator[None]:
-    """Turn a ValueError of the stages, which know no errors of the project, into a UsageError."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+def preference_loss(
+    row: Algorithm,
+    *,
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_reference: Tensor,
+    rejected_reference: Tensor,
+    chosen_mask: Tensor,
+    rejected_mask: Tensor,
+    pairs: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of a micro-batch of preference pairs, for the rows `dpo` and `ipo`.
 
+        L = (1/P) Σ f(d),   d = (l_w − l_w^ref) − (l_l − l_l^ref)
 
-def _full(tensor: Tensor) -> Tensor:
-    """Widen half precision: differences of log-probabilities need the digits."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    Losses of micro-batches with the same P add up.
 
+    Args:
+        row: The algorithm, one with `on_pairs`.
+        chosen: Log-probabilities of the better completions, in nats `[P, T]`, with gradient.
+        rejected: Of the worse ones `[P, T']`, with gradient.
+        chosen_reference: Of the better ones by the reference `[P, T]`.
+        rejected_reference: Of the worse ones by the reference `[P, T']`.
+        chosen_mask: Completion tokens `[P, T]`, boolean.
+        rejected_mask: Completion tokens `[P, T']`, boolean.
+        pairs: P, pairs in the whole optimiser step.
 
-def _given(row: Algorithm, tensor: Tensor | None, name: str) -> Tensor:
-    if tensor is None:
+    Returns:
+        The loss, a scalar; and detached sums: `pairs`, `margin` (β d), `preferred` (pairs with
+        d > 0).
+
+    Raises:
+        UsageError: The row is trained on advantages, a shape is wrong, or a value is not finite.
+
+    Example:
+        >>> from rlvr.rl_core.algorithms import TABLE
+        >>> l, mask = torch.full((1, 2), -1.0), torch.ones(1, 2).bool()
+        >>> preference_loss(
+        ...     TABLE["dpo"], chosen=l, rejected=l, chosen_reference=l, rejected_reference=l,
+        ...     chosen_mask=mask, rejected_mask=mask, pairs=1,
+        ... )[0]  # ln 2
+        tensor(0.6931)
+    """
+    if not row.on_pairs:
         raise UsageError(
-            f"{row.name} has kl='{row.kl}' with beta={row.beta:g} and needs `{name}` "
-            "log-probabilities, got None; pass them, or set beta=0"
+            f"{row.name} is trained on advantages, not on pairs; call policy_loss, or take the "
+            "row 'dpo' or 'ipo'"
         )
-    return _full(tensor)
-
-
-def _check_rows(
-    rewards: Tensor, scored: Tensor, groups: Tensor, mask: Tensor, baseline: float | None
-) -> None:
-    F.check_rows(mask, rewards=rewards, scored=scored, groups=groups)
-    if not len(mask):
-        raise UsageError("a batch needs at least one row, got none")
-    for name, tensor, dtype in (("scored", scored, torch.bool), ("groups", groups, torch.int64)):
-        if tensor.dtype != dtype:
-            raise UsageError(f"{name} is a tensor of {dtype}, got {tensor.dtype}")
-    if not rewards.is_floating_point():
-        raise UsageError(f"rewards is a tensor of floats, got {rewards.dtype}; use rewards.float()")
-    if baseline is not None and not math.isfinite(baseline):
-        raise UsageError(f"baseline is a finite number or None, got {baseline!r}")
-
-
-def _kl_in_reward(
-    row: Algorithm,
-    scores: Tensor,
-    logprobs: Tensor | None,
-    reference: Tensor | None,
-    mask: Tensor,
-) -> tuple[Tensor, float | None]:
-    """Return the penalty as token rewards, and the mean k1 of the batch where it can be known."""
-    penalty, kl = scores.new_zeros(mask.shape), None
-    if row.kl == "reward" and row.beta > 0:
-        logprobs = _given(row, logprobs, "logprobs")
-        reference = _given(row, reference, "reference")
-        penalty = F.kl_penalty(logprobs, reference, mask, beta=row.beta)
-    if logprobs is not None and reference is not None:
-        k1 = F.k1(_full(logprobs), _full(reference), mask)
-        kl = float(k1.sum() / mask.sum().clamp(min=1))
-    return penalty, kl
-
-
-def _dead_share(values: Tensor, groups: Tensor | None) -> float:
-    """Share of groups, or of rows without groups, in which every advantage is 0."""
-    alive = values.abs().sum(dim=1) > 0
-    if groups is None:
-        return 1 - alive.float().mean().item()
-    return 1 - groups[alive].unique().numel() / groups.unique().numel()
-
-
-def _diagnostics(
-    row: Algorithm,
-    moved: Tensor,
-    log_ratio: Tensor,
-    weights: Tensor,
-    terms: Tensor,
-    mask: Tensor,
-) -> dict[str, Tensor]:
-    clipped = terms.new_zeros(())
-    if row.trust == "clip":
-        clipped = F.is_clipped(log_ratio, weights, terms, low=row.clip_low, high=row.clip_high)
-    return {
-        "tokens": mask.sum(),
-        "terms": terms.sum(),
-        "ratio": (F.ratio(log_ratio) * terms).sum(),
-        "clipped": clipped.sum(),
-        "approx_kl": (moved.clamp(max=F.MAX_LOG_RATIO).expm1() - moved).sum(),
+    with callers_fault():
+        margin = F.log_ratio_margin(
+            full(chosen),
+            full(rejected),
+            full(chosen_reference),
+            full(rejected_reference),
+            chosen_mask,
+            rejected_mask,
+            mean=row.loss == "ipo",
+        )
+        if row.loss == "ipo":
+            terms = F.ipo(margin, beta=row.beta)
+        else:
+            terms = F.dpo(margin, beta=row.beta, smoothing=row.label_smoothing)
+        loss = F.sequence_sum(
+            terms[:, None], torch.ones_like(terms[:, None]).bool(), sequences=pairs
+        )
+    done = margin.detach()
+    sums = {
+        "pairs": torch.tensor(float(len(done))),
+        "margin": row.beta * done.sum(),
+        "preferred": (done > 0).sum(),
     }
+    return loss, sums
+
+
+@torch.no_grad()
+def _diagnostics(row: Algorithm, steps: Prepared, mask: Tensor) -> dict[str, Tensor]:
+    log_ratio, moved = steps.log_ratio.detach(), steps.moved.detach()
+    inside = mask if row.trust == "geo_clip" else steps.terms
+    terms, excess = inside.count_nonzero(), F.ratio(log_ratio).sub_(1)  # 0 outside the mask
+    growth = excess if row.ratio == "token" else F.ratio(moved).sub_(1)
+    found = {
+        "tokens": mask.count_nonzero(),
+        "terms": terms,
+        "ratio": excess.sum() + terms,
+        "clipped": _clipped(row, steps, log_ratio, excess, inside),
+        "approx_kl": growth.sum() - moved.sum(),
+    }
+    if steps.mismatch is not None:
+        found["mismatch_weight"] = (steps.mismatch * steps.terms).sum()
+    return found
+
+
+def _clipped(
+    row: Algorithm, steps: Prepared, log_ratio: Tensor, excess: Tensor, inside: Tensor
+) -> Tensor:
+    """Count the terms that the trust region has cut off; for a clip in few passes."""
+    if row.trust in ("logp", "ratio", "gate"):
+        return torch.zeros((), dtype=torch.int64, device=inside.device)
+    if row.trust == "clip":
+        cut = _past(excess, steps.weights, -row.clip_low, row.clip_high, sign=1)
+        if row.dual_clip:  # past this bound it is the advantage that pushes inwards that is cut
+            cut = cut + _past(excess, steps.weights, -1.0, row.dual_clip - 1, sign=-1)
+        return cut
+    cut = loss_stages.cut(row, steps.logprobs.detach(), log_ratio, steps.weights)
+    return (cut & inside).count_nonzero()
+
+
+def _past(excess: Tensor, weights: Tensor, low: float, high: float, *, sign: int) -> Tensor:
+    """Count where `excess` is outside [low, high] on the side that `sign · weights` points to."""
+    short = excess.clamp(low, high).sub_(excess).mul_(weights).mul_(sign)
+    return short.clamp_(max=0).count_nonzero()

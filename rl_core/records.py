@@ -117,8 +117,18 @@ class Run:
         optimizer: torch.optim.Optimizer,
         state: Mapping[str, Any],
         keep: int,
+        learner: Mapping[str, Any],
     ) -> Path:
         """Write a checkpoint after `step` steps, and drop the oldest beyond `keep`.
+
+        Args:
+            step: Steps done.
+            model: The policy's model.
+            tokenizer: Its tokenizer.
+            optimizer: The policy's optimiser.
+            state: What else a run needs, as JSON.
+            keep: Checkpoints kept.
+            learner: What else the learner needs: the critic and its optimiser, the adapted beta.
 
         Raises:
             TrainingStopped: It could not be written; earlier ones are untouched.
@@ -129,6 +139,7 @@ class Run:
         with self.guard(f"write the checkpoint of step {step}", part):
             save_model(part, model, tokenizer)
             torch.save(optimizer.state_dict(), part / "optimizer.pt")
+            torch.save(dict(learner), part / "learner.pt")
             (part / "state.json").write_text(json.dumps({"step": step, **state}))
             _sync(part)
             if place.exists():

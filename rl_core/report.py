@@ -6,6 +6,7 @@ from typing import Any
 
 from .config import TrainConfig
 from .records import Run
+from .token_view import token_view
 
 EXAMPLES = 12
 """Completions in the before/after table."""
@@ -37,6 +38,7 @@ def write_report(run: Run, config: TrainConfig) -> Path:
             pairs=pairs[:EXAMPLES],
             changed=sum(pair["after"]["solved"] != pair["before"]["solved"] for pair in pairs),
             count=len(pairs),
+            steps=token_view(run),
             config=config.to_toml(),
         )
         path = run.folder / "report.html"

@@ -237,9 +237,9 @@ class Schedule:
         """Tasks taken from each source so far: all that a checkpoint needs."""
         self._orders: dict[tuple[int, int], np.ndarray] = {}
 
-    def step(self, step: int, prompts: int) -> list[Prompt]:
-        """Return the prompts of a step and move on."""
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1, step]))
+    def step(self, step: int, prompts: int, number: int = 0) -> list[Prompt]:
+        """Return the prompts of a step, or of a further round of it, and move on."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1, step, number]))
         weights = np.array([source.weight for source in self.sources])
         picks = rng.choice(len(weights), size=prompts, p=weights / weights.sum())
         seeds = rng.integers(2**31, size=prompts)

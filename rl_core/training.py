@@ -26,22 +26,27 @@ import numpy as np
 import torch
 
 from ..agents.loading import resolve_device
-from ..agents.rollouts import rollout
 from ..agents.transformers_policy import TransformersPolicy
 from ..agents.types import Sampling, Trajectory
 from ..envs import contamination
 from ..verifiers import TrainingStopped, UsageError, Verifier, class_counts
+from .cautions import run_warnings
+from .collection import Collected, Collector, lag_warning
 from .config import TrainConfig
 from .evaluation import Evaluation, evaluate, is_solved, row_of
 from .learner import Learner
+from .monitor import action_space, token_records
 from .progress import Display, shorten
 from .records import Run
 from .report import before_and_after, write_report
-from .sources import Schedule, Source, episodes_of, open_sources, training_tasks
+from .sources import Schedule, Source, open_sources, training_tasks
 from .warm_start import embedded_default, load_chosen
 
 SHOWN = 10
 """Held-out problems shown in the terminal at the end; the report has more."""
+
+DIAGNOSED = 64
+"""Episodes that measure how much probability the likeliest tokens hold."""
 
 MISMATCH = 0.01
 """Mean difference in nats between the sampler's and the learner's log-probabilities above which
@@ -295,9 +300,16 @@ class Trainer:
         self.step = 0
         """Steps done."""
         self._silent, self._spoken = 0, False
+        self._doubts: set[str] = set()
+        self._spelt: dict[int, str] = {}
         self._cursors = list(self.schedule.cursors)
+        self._ahead: list[Collected] = []
         saved = run.checkpoints()
         display.say(f"run {run.folder}: {self.row.title}\n{config.to_toml()}")
+        doubts = run_warnings(self.row, max_tokens=config.rollout.max_tokens)
+        for doubt in (*doubts, lag_warning(self.row, config.rollout.sample_ahead)):
+            if doubt:
+                display.say(f"warning: {doubt}")
         model, tokenizer = self._load(saved[-1][1] if saved else None)
         self.policy = TransformersPolicy(model, tokenizer, max_rows=config.rollout.max_rows)
         reference = self._load(None)[0] if self.row.needs_reference else None
@@ -309,11 +321,18 @@ class Trainer:
             temperature=config.rollout.temperature,
             max_tokens=config.rollout.max_tokens,
             reference=None if reference is None else reference.requires_grad_(False),
+            critic=config.critic,
+            kl_target=config.algorithm.kl_target,
+            kl_horizon=config.algorithm.kl_horizon,
+            decode=self.policy.format.spell,
         )
         self.sampling = Sampling(
             max_tokens=config.rollout.max_tokens,
             temperature=config.rollout.temperature,
             stop=config.rollout.stop,
+        )
+        self.collector = Collector(
+            config, self.row, sources, self.schedule, self.policy, self.sampling
         )
         if saved:
             self._restore(saved[-1][1])
@@ -346,20 +365,27 @@ class Trainer:
         """Pose tasks, roll them out, learn from them: one training step."""
         config, began, drawn = self.config, time.perf_counter(), self.policy.seconds
         clock: dict[str, float] = {}
-        prompts = self.schedule.step(self.step, config.rollout.prompts_per_step)
-        entropy = [config.run.seed, 5, self.step]
-        episodes = episodes_of(self.sources, prompts, self.row.group_size, entropy)
-        trajectories = rollout(episodes, self.policy, self.sampling, clock)
-        self._check_unscored(trajectories)
+        found = self.collector.next(self.step, clock)
+        self._check_unscored(found.drawn)
         learning = time.perf_counter()
-        metrics = describe(trajectories) | self.learner.update(trajectories, self.step)
+        metrics = describe(found.drawn) | found.metrics
+        metrics |= self.learner.update(
+            found.trajectories,
+            self.step,
+            version=self.policy.version,
+            greedy=found.greedy,
+            values=found.values,
+        )
         learned = time.perf_counter() - learning
         self.policy.sync()
         self.step, self._cursors = self.step + 1, list(self.schedule.cursors)
+        self._ahead = list(self.collector.waiting)
         self._check_mismatch(metrics)
         self._say_if_silent(metrics)
-        kept = trajectories[: config.run.rollouts_per_step]
-        self.run.append("rollouts.jsonl", [{"step": self.step, **row_of(t)} for t in kept])
+        self._say_doubts()
+        self._write_rollouts(found.trajectories[: config.run.rollouts_per_step])
+        if config.run.diagnostics_every and self.step % config.run.diagnostics_every == 0:
+            metrics |= action_space(self.learner, DIAGNOSED)
         for callback in self.callbacks:
             callback(self, metrics)
         total = time.perf_counter() - began
@@ -368,8 +394,25 @@ class Trainer:
         metrics["time/verify"] = clock["environments"]
         metrics["time/learn"] = learned
         metrics["time/other"] = total - learned - metrics["time/sampling"] - metrics["time/verify"]
-        metrics["time/tokens_per_second"] = sum(t.length for t in trajectories) / total
+        metrics["time/tokens_per_second"] = sum(t.length for t in found.drawn) / total
         return metrics
+
+    def _write_rollouts(self, kept: Sequence[Trajectory]) -> None:
+        """Write episodes with the record of every token."""
+        told = token_records(self.learner, len(kept), self._spell, self.step - 1)
+        records = [*told, *[None] * (len(kept) - len(told))]
+        self.run.append(
+            "rollouts.jsonl",
+            [
+                {"step": self.step, **row_of(trajectory), "token_records": record}
+                for trajectory, record in zip(kept, records, strict=True)
+            ],
+        )
+
+    def _spell(self, token: int) -> str:
+        if token not in self._spelt:
+            self._spelt[token] = self.policy.format.spell([token])
+        return self._spelt[token]
 
     def _evaluate(self, result: Result) -> dict[str, float]:
         """Evaluate on the held-out tasks; returns the metrics."""
@@ -432,7 +475,7 @@ class Trainer:
     def _check_mismatch(self, metrics: dict[str, float]) -> None:
         """Stop where sampler and learner disagree about the same tokens."""
         exact = self.policy.model.dtype == torch.float32
-        one = self.config.optimizer.updates_per_step == 1
+        one = self.config.updates * self.row.epochs == 1 and not self.config.rollout.sample_ahead
         if exact and one and metrics["mismatch"] > MISMATCH:
             raise TrainingStopped(
                 f"step {self.step}: log-probabilities of sampler and learner differ by "
@@ -455,6 +498,15 @@ class Trainer:
                 + "; tasks of mixed difficulty or a larger group_size would"
             )
 
+    def _say_doubts(self) -> None:
+        """Say what looks wrong with the batch, each kind of doubt once."""
+        work = self.learner.last
+        for doubt in work.found.warnings if work else ():
+            kind = "".join(char for char in doubt if not char.isdigit())
+            if kind not in self._doubts and not doubt.startswith("all "):  # silence has its own
+                self._doubts.add(kind)
+                self.display.say(f"step {self.step}: {doubt}")
+
     def _load(self, checkpoint: Path | None) -> tuple[Any, Any]:
         """Load the weights of a checkpoint, or those that training begins with."""
         config = self.config.model
@@ -470,8 +522,8 @@ class Trainer:
 
     def _save(self) -> Path:
         state = {
-            "baseline": self.learner.baseline,
             "cursors": self._cursors,
+            "ahead": [collected.to_json() for collected in self._ahead],
             "version": self.policy.version,
         }
         return self.run.save_checkpoint(
@@ -481,6 +533,7 @@ class Trainer:
             self.learner.optimizer,
             state,
             self.config.run.keep_checkpoints,
+            self.learner.state(),
         )
 
     def _restore(self, checkpoint: Path) -> None:
@@ -488,9 +541,12 @@ class Trainer:
         self.learner.optimizer.load_state_dict(
             torch.load(checkpoint / "optimizer.pt", weights_only=True)
         )
-        self.step, self.learner.baseline = state["step"], state["baseline"]
+        self.learner.load(torch.load(checkpoint / "learner.pt", weights_only=True))
+        self.step = state["step"]
         self._cursors, self.policy.version = state["cursors"], state["version"]
         self.schedule.cursors = list(self._cursors)
+        self._ahead = [Collected.from_json(one) for one in state["ahead"]]
+        self.collector.waiting.extend(self._ahead)
         for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl"):
             self.run.cut(name, self.step)
 

@@ -293,3 +293,26 @@ def test_a_denominator_that_is_no_count_is_refused(bad: float) -> None:
 def test_a_limit_of_no_tokens_is_refused() -> None:
     with pytest.raises(UsageError, match="max_tokens is a number of tokens from 1, got 0"):
         denominators(MASK, SCORED, 0)
+
+
+def test_half_precision_is_widened_before_subtraction() -> None:
+    loss, _ = policy_loss(
+        algorithm("dr-grpo"),
+        logprobs=torch.tensor([[-1.0]], dtype=torch.bfloat16),
+        old=torch.tensor([[-1.0078125]], dtype=torch.bfloat16),
+        advantages=torch.tensor([[1.0]]),
+        mask=torch.tensor([[True]]),
+        denominators=Denominators(tokens=1, sequences=1, constant=1),
+    )
+    # −e^(1/128); bfloat16 would round it to −1.0078125
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(-1.0078431, abs=1e-6)
+
+
+def test_no_gradient_flows_into_the_advantages() -> None:
+    values = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    logprobs = LOGPROBS.clone().requires_grad_()
+    row = algorithm("dr-grpo")
+    loss, _ = policy_loss(row, logprobs=logprobs, advantages=values, mask=MASK, denominators=STEP)
+    loss.backward()
+    assert values.grad is None

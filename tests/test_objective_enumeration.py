@@ -5,7 +5,6 @@ second token after 1). Nothing is sampled, so bias shows to the last digit.
 """
 
 import itertools
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -28,10 +27,26 @@ def token_logprobs(logits: Tensor) -> Tensor:
     return torch.stack([torch.stack([table[0, a], table[1 + a, b]]) for a, b in COMPLETIONS])
 
 
+def true_values(beta: float = 0.0) -> Tensor:
+    """Return V(s) before each token of each completion `[4, 2]`, with k1 priced at beta."""
+    table, theirs = torch.log_softmax(LOGITS, 1), torch.log_softmax(REFERENCE, 1)
+    paid = REWARDS.reshape(2, 2) - beta * (table - theirs)[1:]
+    second = (table[1:].exp() * paid).sum(dim=1)
+    first = (table[0].exp() * (second - beta * (table - theirs)[0])).sum()
+    return torch.stack([torch.stack([first, second[a]]) for a, _ in COMPLETIONS])
+
+
 def expected_step(
-    row: Algorithm, size: int, *, sampled_from: Tensor = LOGITS, baseline: float | None = None
+    row: Algorithm,
+    size: int,
+    *,
+    sampled_from: Tensor = LOGITS,
+    baseline: float | None = None,
+    values: Tensor | None = None,
 ) -> Tensor:
     """Return the expected descent direction −∇L over every batch of `size` completions."""
+    values = true_values() if values is None else values
+    rollout = token_logprobs(sampled_from)
     old, reference = token_logprobs(sampled_from), token_logprobs(REFERENCE)
     weights = old.sum(dim=1).exp()
     mask, scored = torch.ones(size, 2, dtype=torch.bool), torch.ones(size, dtype=torch.bool)
@@ -48,11 +63,14 @@ def expected_step(
             logprobs=old[rows],
             reference=reference[rows],
             baseline=baseline,
+            values=values[rows],
+            greedy=torch.full((size,), 0.75, dtype=torch.float64),
         )
         loss, _ = policy_loss(
             row,
             logprobs=token_logprobs(logits)[rows],
             old=old[rows],
+            rollout=rollout[rows],
             advantages=found.values,
             mask=mask,
             reference=reference[rows],
@@ -122,6 +140,39 @@ def test_an_unbounded_sequence_ratio_corrects_for_an_older_policy() -> None:
     assert not torch.allclose(biased, true_gradient(), atol=1e-3)
 
 
+PSI = ["vpg", "vpg-rtg", "vpg-baseline", "vpg-q", "vpg-advantage", "vpg-td", "remax"]
+
+
+@pytest.mark.parametrize("name", PSI)
+def test_every_credit_has_the_same_expected_gradient(name: str) -> None:
+    close(expected_step(TABLE[name], 1), true_gradient())
+
+
+@pytest.mark.parametrize("name", PSI)
+def test_every_credit_agrees_on_rewards_at_every_token(name: str) -> None:
+    row = algorithm(name, kl="reward", beta=0.3)
+    close(expected_step(row, 1, values=true_values(0.3)), true_gradient(beta=0.3))
+
+
+@pytest.mark.parametrize("name", ["vpg-baseline", "vpg-advantage"])
+def test_a_wrong_critic_biases_only_what_trusts_it(name: str) -> None:
+    wrong = torch.tensor([[0.3, -1.0]]).double().expand(4, 2) * torch.tensor([[1.0], [1], [2], [2]])
+    wrong[:, 0] = 0.3  # a value may depend on what came before, not on what comes
+    found = expected_step(TABLE[name], 1, values=wrong)
+    if name == "vpg-baseline":
+        close(found, true_gradient())
+    else:
+        assert not torch.allclose(found, true_gradient(), atol=1e-3)
+        exact = expected_step(algorithm(name, lam=1.0), 1, values=wrong)
+        close(exact, true_gradient())
+
+
+def test_the_expected_gradient_of_opo_is_biased_as_that_of_the_group_mean() -> None:
+    # Equal lengths: the weights are equal, and N = 2·size in place of B = size.
+    row = algorithm("opo", group_size=3)
+    close(expected_step(row, 3), 2 / 3 / 2 * true_gradient())
+
+
 def kl_step(estimator: str, sampled_from: Tensor = LOGITS) -> Tensor:
     """Return what a KL loss of price 1 adds to the expected descent direction."""
     row = algorithm("vpg", kl="loss", kl_estimator=estimator, beta=1.0)
@@ -129,19 +180,47 @@ def kl_step(estimator: str, sampled_from: Tensor = LOGITS) -> Tensor:
     return expected_step(row, 1, sampled_from=sampled_from) - plain
 
 
-def token_divergence_gradient(*, forward: bool) -> Tensor:
+def token_divergence_gradient(*, forward: bool, visited_by: Tensor = LOGITS) -> Tensor:
     """Differentiate Σ_s p(s) KL at s, with the probabilities p(s) of the states held fixed."""
     logits = LOGITS.clone().requires_grad_()
     mine, theirs = torch.log_softmax(logits, 1), torch.log_softmax(REFERENCE, 1)
     ahead, behind = (theirs, mine) if forward else (mine, theirs)
     per_state = (ahead.exp() * (ahead - behind)).sum(dim=1)
-    first = torch.softmax(LOGITS[0], 0)
+    first = torch.softmax(visited_by[0], 0)
     visits = torch.stack([torch.ones_like(first[0]), *first])
     return torch.autograd.grad((visits * per_state).sum(), logits)[0]
 
 
 def test_k2_in_the_loss_descends_the_reverse_divergence_at_each_token() -> None:
     close(kl_step("k2"), -token_divergence_gradient(forward=False))
+
+
+def test_the_straight_through_k2_has_the_gradient_of_k2() -> None:
+    close(kl_step("st_k2"), kl_step("k2"))
+
+
+def test_the_ratio_k3_descends_the_reverse_divergence_of_an_older_policys_tokens_too() -> None:
+    close(kl_step("rho_k3"), -token_divergence_gradient(forward=False))
+    # Off-policy the states are those of the older policy, the divergence still that of π.
+    found = kl_step("rho_k3", OLD)
+    assert not torch.allclose(found, kl_step("k2", OLD), atol=1e-3)
+    close(found, -token_divergence_gradient(forward=False, visited_by=OLD))
+
+
+def test_a_penalty_left_in_the_graph_is_an_entropy_bonus_that_nobody_asked_for() -> None:
+    beta, weights = 0.3, token_logprobs(LOGITS).sum(dim=1).exp()
+    logits = LOGITS.clone().requires_grad_()
+    logprobs, reference = token_logprobs(logits).sum(dim=1), token_logprobs(REFERENCE).sum(dim=1)
+    kept = (weights * -(REWARDS - beta * (logprobs - reference)) * logprobs).sum()
+    detached = (weights * -(REWARDS - beta * (logprobs - reference)).detach() * logprobs).sum()
+    assert kept.item() == detached.item()
+    extra = torch.autograd.grad(kept, logits, retain_graph=True)[0]
+    extra = extra - torch.autograd.grad(detached, logits, retain_graph=True)[0]
+    entropy = -(logprobs.exp() * logprobs).sum()
+    close(extra, -beta * torch.autograd.grad(entropy, logits, retain_graph=True)[0])
+    # And the detached one is what the row computes.
+    row = algorithm("vpg", kl="reward", beta=beta)
+    close(expected_step(row, 1), -torch.autograd.grad(detached, logits)[0])
 
 
 def test_k3_in_the_loss_descends_the_forward_divergence_at_each_token() -> None:
@@ -154,18 +233,14 @@ def test_a_loss_does_not_see_how_a_token_changes_the_divergence_of_what_follows(
     assert not torch.allclose(kl_step("k2")[0], in_reward[0], atol=1e-3)
 
 
-def variance(rows: Sequence[str]) -> list[float]:
-    """Return the trace of the covariance of single-completion gradients of each row."""
-    found = []
+def variance(row: Algorithm) -> float:
+    """Return the trace of the covariance of single-completion gradients."""
     weights = token_logprobs(LOGITS).sum(dim=1).exp()
-    for name in rows:
-        row = algorithm(name, kl="reward", beta=0.3)
-        mean, square = torch.zeros_like(LOGITS), torch.tensor(0.0, dtype=torch.float64)
-        for i in range(4):
-            step = _single(row, i)
-            mean, square = mean + weights[i] * step, square + weights[i] * step.square().sum()
-        found.append((square - mean.square().sum()).item())
-    return found
+    mean, square = torch.zeros_like(LOGITS), torch.tensor(0.0, dtype=torch.float64)
+    for i in range(4):
+        step = _single(row, i)
+        mean, square = mean + weights[i] * step, square + weights[i] * step.square().sum()
+    return (square - mean.square().sum()).item()
 
 
 def _single(row: Algorithm, i: int) -> Tensor:
@@ -173,12 +248,13 @@ def _single(row: Algorithm, i: int) -> Tensor:
     one, mask = torch.tensor([True]), torch.ones(1, 2, dtype=torch.bool)
     values = advantages(
         row,
-        rewards=REWARDS[[i]],
+        rewards=REWARDS[[i]] + 1,
         scored=one,
         groups=torch.tensor([0]),
         mask=mask,
-        logprobs=token_logprobs(LOGITS)[[i]],
-        reference=token_logprobs(REFERENCE)[[i]],
+        token_rewards=torch.tensor([[float(COMPLETIONS[i][0] == 0), REWARDS[i]]]).double(),
+        spans=torch.tensor([[0, 1]]),
+        values=step_values()[[i]],
     ).values
     loss, _ = policy_loss(
         row,
@@ -190,8 +266,22 @@ def _single(row: Algorithm, i: int) -> Tensor:
     return torch.autograd.grad(loss, logits)[0]
 
 
-def test_reward_to_go_has_another_variance_than_the_total() -> None:
-    total, rtg = variance(["vpg", "vpg-rtg"])
-    assert total > 0
-    assert rtg > 0
-    assert abs(total - rtg) > 1e-4
+def step_values() -> Tensor:
+    """Return V(s) where a first token 0 is paid 1, and the completion its score."""
+    table = torch.softmax(LOGITS, 1)
+    second = (table[1:] * REWARDS.reshape(2, 2)).sum(dim=1)
+    first = (table[0] * (second + torch.tensor([1.0, 0.0]))).sum()
+    return torch.stack([torch.stack([first, second[a]]) for a, _ in COMPLETIONS])
+
+
+def test_the_more_a_credit_knows_the_less_it_varies() -> None:
+    found = [
+        variance(algorithm(name, reward="process")) for name in ("vpg", "vpg-rtg", "vpg-baseline")
+    ]
+    total, to_go, less_value = found
+    assert total > 1.1 * to_go > 0
+    assert to_go > 1.5 * less_value
+    # With exact values the temporal difference is the advantage: nothing of the future is left.
+    advantage = variance(algorithm("vpg-td", reward="process"))
+    assert less_value > advantage > 0
+    assert variance(algorithm("vpg-q", reward="process")) > advantage

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rlvr.rl_core import functional as F
 from rlvr.rl_core.algorithms import TABLE, algorithm
 from rlvr.rl_core.choices import Algorithm
 from rlvr.rl_core.objective import (
@@ -17,13 +18,23 @@ from rlvr.rl_core.objective import (
     advantages,
     denominators,
     policy_loss,
+    tokens_per_prompt,
 )
 
 NAN, INF = float("nan"), float("inf")
 MAX_TOKENS = 9
 
 ROWS: list[Algorithm] = [
-    *TABLE.values(),
+    *(row for row in TABLE.values() if not row.on_pairs),
+    algorithm("grpo", aggregate="prompt", mismatch="icepop", mismatch_low=0.5),
+    algorithm("grpo", kl_estimator="st_k2", opsm_delta=0.1, anchor="proximal"),
+    algorithm("dapo", max_staleness=1, overlong_buffer=3, entropy_quantile=0.4),
+    algorithm("dr-grpo", entropy_bonus=0.1, mismatch="tis_token", centred_clip=0.3),
+    algorithm("gspo", mismatch="mask_geo", mismatch_low=0.8, mismatch_high=1.2),
+    algorithm("vpg-q", psi="nstep", n_steps=2, baseline="value"),
+    algorithm("grpo-process", booking="spread", baseline="group_mean", scale="group_std"),
+    algorithm("raft", reward="best", scale="none", baseline="const", baseline_value=0.2),
+    algorithm("trpo", trust="ratio", kl="loss", kl_estimator="full", beta=0.1),
     algorithm("vpg-rtg", kl="reward", beta=0.1, gamma=0.9, baseline="batch_mean"),
     algorithm("dr-grpo", aggregate="token", kl="loss", kl_estimator="rho_k3", beta=0.1),
     algorithm("rloo", kl="loss", kl_estimator="k2", trust="ratio"),
@@ -45,6 +56,17 @@ class Batch:
     logprobs: Tensor
     old: Tensor
     reference: Tensor
+    rollout: Tensor
+    proximal: Tensor
+    values: Tensor
+    entropy: Tensor
+    divergence: Tensor
+    token_rewards: Tensor
+    spans: Tensor
+    anchors: Tensor
+    greedy: Tensor
+    truncated: Tensor
+    lag: Tensor
 
     def rows(self, index: Tensor) -> "Batch":
         """Take some rows, in some order."""
@@ -65,66 +87,113 @@ def random_batch(seed: int, rows: int = 7, tokens: int = 5) -> Batch:
     garbage = torch.tensor([NAN, INF, -INF, 7.0], dtype=torch.float64)
     filler = garbage[torch.randint(4, (rows, tokens), generator=generator)]
     rewards = torch.randint(3, (rows,), generator=generator).double() / 2
+    groups = torch.randint(3, (rows,), generator=generator)
+    spans = (torch.rand(rows, tokens, generator=generator) > 0.5).cumsum(1) - 1
+    ends = F.span_ends(spans, mask)
+    paid = torch.randint(3, (rows, tokens), generator=generator).double() * ends
+
+    def outside(values: Tensor) -> Tensor:
+        return torch.where(mask, values, filler)
+
     return Batch(
         rewards=torch.where(scored, rewards, NAN),
         scored=scored,
-        groups=torch.randint(3, (rows,), generator=generator),
+        groups=groups,
         mask=mask,
-        logprobs=torch.where(mask, logprobs, filler),
-        old=torch.where(mask, old, filler),
-        reference=torch.where(mask, reference, filler),
+        logprobs=outside(logprobs),
+        old=outside(old),
+        reference=outside(reference),
+        rollout=outside(old + 0.1 * normal()),
+        proximal=outside(logprobs + 0.2 * normal()),
+        values=outside(normal()),
+        entropy=outside(normal().abs()),
+        divergence=outside(normal().abs()),
+        token_rewards=outside(paid),
+        spans=torch.where(mask, spans, -7),
+        anchors=spans % 2 + 10 * groups[:, None],
+        greedy=torch.full((rows,), 0.5).double(),
+        truncated=torch.rand(rows, generator=generator) > 0.7,
+        lag=torch.randint(3, (rows,), generator=generator),
     )
+
+
+EPISODE = (
+    *("token_rewards", "spans", "anchors", "values", "greedy", "truncated", "lag", "entropy"),
+    *("rewards", "scored", "groups", "mask", "reference"),
+)
+"""What `advantages` is given, by the names of both."""
+UPDATE = ("old", "reference", "rollout", "proximal", "divergence", "entropy")
+"""What `policy_loss` is given, by the names of both."""
 
 
 def estimate(row: Algorithm, batch: Batch, **options: Any) -> Advantages:
     """Run the first composition."""
-    return advantages(
-        row,
-        rewards=batch.rewards,
-        scored=batch.scored,
-        groups=batch.groups,
-        mask=batch.mask,
-        logprobs=batch.old,
-        reference=batch.reference,
-        **options,
-    )
+    given = {name: getattr(batch, name) for name in EPISODE}
+    return advantages(row, logprobs=batch.old, max_tokens=MAX_TOKENS, **given, **options)
+
+
+def counts_of(found: Advantages, batch: Batch) -> tuple[Denominators, Tensor]:
+    """Count one optimiser step."""
+    over = denominators(found.mask, found.rows, MAX_TOKENS, batch.groups)
+    return over, tokens_per_prompt(found.mask, found.rows, batch.groups)
 
 
 def learn(
-    row: Algorithm, batch: Batch, values: Tensor, counts: Denominators, *, fresh: bool = False
+    row: Algorithm,
+    batch: Batch,
+    values: Tensor,
+    counts: Denominators,
+    *,
+    mask: Tensor | None = None,
+    per_prompt: Tensor | None = None,
+    fresh: bool = False,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Run the second composition; return loss, gradient and diagnostics."""
     logprobs = batch.logprobs.clone().requires_grad_()
+    given = {name: getattr(batch, name) for name in UPDATE}
     loss, sums = policy_loss(
         row,
         logprobs=logprobs,
-        old=None if fresh else batch.old,
         advantages=values,
-        mask=batch.mask & batch.scored[:, None],
-        reference=batch.reference,
+        mask=batch.mask & batch.scored[:, None] if mask is None else mask,
         denominators=counts,
+        prompt_tokens=per_prompt,
+        **(given | {"old": None} if fresh else given),
     )
     return loss.detach(), torch.autograd.grad(loss, logprobs)[0], sums
 
 
 def whole(row: Algorithm, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Run both compositions on a batch as one optimiser step."""
-    counts = denominators(batch.mask, batch.scored, MAX_TOKENS)
-    return learn(row, batch, estimate(row, batch, baseline=0.25).values, counts)
+    found = estimate(row, batch, baseline=0.25)
+    counts, per_prompt = counts_of(found, batch)
+    return learn(row, batch, found.values, counts, mask=found.mask, per_prompt=per_prompt)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, cut=st.integers(0, 7), shuffle=SEEDS)
 def test_micro_batches_add_up_to_the_whole(
     row: Algorithm, seed: int, cut: int, shuffle: int
 ) -> None:
     batch = random_batch(seed)
-    values = estimate(row, batch, baseline=0.25).values
-    counts = denominators(batch.mask, batch.scored, MAX_TOKENS)
-    loss, gradient, sums = learn(row, batch, values, counts)
+    found = estimate(row, batch, baseline=0.25)
+    counts, per_prompt = counts_of(found, batch)
+    loss, gradient, sums = learn(
+        row, batch, found.values, counts, mask=found.mask, per_prompt=per_prompt
+    )
     order = torch.randperm(7, generator=torch.Generator().manual_seed(shuffle))
-    parts = [learn(row, batch.rows(i), values[i], counts) for i in (order[:cut], order[cut:])]
+    parts = [
+        learn(
+            row,
+            batch.rows(i),
+            found.values[i],
+            counts,
+            mask=found.mask[i],
+            per_prompt=per_prompt[i],
+        )
+        for i in (order[:cut], order[cut:])
+    ]
     torch.testing.assert_close(parts[0][0] + parts[1][0], loss)
     pieces = torch.cat([part[1] for part in parts])
     torch.testing.assert_close(pieces, gradient[order])
@@ -133,7 +202,7 @@ def test_micro_batches_add_up_to_the_whole(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, width=st.integers(0, 4), garbage=st.sampled_from([NAN, INF, -INF, 0.0]))
 def test_padding_does_not_change_the_loss(
     row: Algorithm, seed: int, width: int, garbage: float
@@ -141,8 +210,11 @@ def test_padding_does_not_change_the_loss(
     batch = random_batch(seed)
     extra = torch.full((7, width), garbage, dtype=torch.float64)
     wider = {
-        name: torch.cat([getattr(batch, name), extra], dim=1)
-        for name in ("logprobs", "old", "reference")
+        name: torch.cat([tensor, extra.nan_to_num(3, 4, -5).to(tensor.dtype)], dim=1)
+        if tensor.dtype == torch.int64
+        else torch.cat([tensor, extra], dim=1)
+        for name, tensor in vars(batch).items()
+        if tensor.shape == batch.mask.shape and name != "mask"
     }
     mask = torch.cat([batch.mask, torch.zeros(7, width, dtype=torch.bool)], dim=1)
     loss, gradient, _ = whole(row, batch)
@@ -153,7 +225,7 @@ def test_padding_does_not_change_the_loss(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, shuffle=SEEDS)
 def test_neither_the_order_of_rows_nor_the_names_of_groups_matter(
     row: Algorithm, seed: int, shuffle: int
@@ -162,7 +234,8 @@ def test_neither_the_order_of_rows_nor_the_names_of_groups_matter(
     generator = torch.Generator().manual_seed(shuffle)
     order = torch.randperm(7, generator=generator)
     names = torch.randperm(1000, generator=generator)[:3] - 500
-    moved = replace(batch, groups=names[batch.groups]).rows(order)
+    anchors = 1000 * batch.anchors
+    moved = replace(batch, groups=names[batch.groups], anchors=anchors).rows(order)
     loss, gradient, _ = whole(row, batch)
     moved_loss, moved_gradient, _ = whole(row, moved)
     torch.testing.assert_close(moved_loss, loss)
@@ -170,7 +243,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_groups_matter(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS)
 def test_unscored_rows_might_as_well_not_be_there(row: Algorithm, seed: int) -> None:
     batch = random_batch(seed)
@@ -194,7 +267,7 @@ def test_loss_and_gradient_are_finite_whatever_the_padding_holds(row: Algorithm)
 
 
 @pytest.mark.parametrize("name", ["reinforce", "rloo", "grpo", "dr-grpo"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, shift=st.floats(-5, 5))
 def test_a_constant_added_to_every_reward_changes_no_advantage(
     name: str, seed: int, shift: float
@@ -205,7 +278,7 @@ def test_a_constant_added_to_every_reward_changes_no_advantage(
     torch.testing.assert_close(estimate(row, shifted).values, estimate(row, batch).values)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, scale=st.floats(0.1, 10))
 def test_grpo_without_epsilon_forgets_the_scale_of_rewards(seed: int, scale: float) -> None:
     row, batch = algorithm("grpo", std_eps=0), random_batch(seed)
@@ -213,7 +286,7 @@ def test_grpo_without_epsilon_forgets_the_scale_of_rewards(seed: int, scale: flo
     torch.testing.assert_close(estimate(row, scaled).values, estimate(row, batch).values)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, size=st.integers(2, 5))
 def test_rloo_advantages_are_those_of_dr_grpo_stretched(seed: int, size: int) -> None:
     batch = replace(random_batch(seed, rows=2 * size), scored=torch.ones(2 * size).bool())
@@ -221,34 +294,6 @@ def test_rloo_advantages_are_those_of_dr_grpo_stretched(seed: int, size: int) ->
     batch = replace(batch, rewards=rewards, groups=torch.arange(2).repeat(size))
     rloo = estimate(algorithm("rloo", beta=0), batch).values
     torch.testing.assert_close(rloo, size / (size - 1) * estimate(TABLE["dr-grpo"], batch).values)
-
-
-@pytest.mark.parametrize("kl", ["none", "reward"])
-def test_at_the_first_update_a_sequence_ratio_has_the_gradient_of_the_log_probability(
-    kl: str,
-) -> None:
-    row = algorithm("rloo", kl=kl, beta=0.05 if kl == "reward" else 0)
-    plain = replace(row, ratio="none", trust="logp", aggregate="seq_sum")
-    batch = random_batch(3)
-    counts = denominators(batch.mask, batch.scored, MAX_TOKENS)
-    values = estimate(row, batch).values
-    mine = learn(row, batch, values, counts, fresh=True)[1]
-    torch.testing.assert_close(mine, learn(plain, batch, values, counts, fresh=True)[1])
-    assert mine.any()
-
-
-def test_at_the_first_update_the_clip_of_grpo_changes_nothing() -> None:
-    row = algorithm("grpo", beta=0)
-    free, plain = replace(row, trust="ratio"), replace(row, ratio="none", trust="logp")
-    batch = random_batch(5)
-    counts = denominators(batch.mask, batch.scored, MAX_TOKENS)
-    values = estimate(row, batch).values
-    gradients = [learn(r, batch, values, counts, fresh=True)[1] for r in (row, free, plain)]
-    torch.testing.assert_close(gradients[0], gradients[1])
-    torch.testing.assert_close(gradients[0], gradients[2])
-    # −A/(B·L_i) at every token
-    lengths = batch.mask.sum(1, keepdim=True).clamp(min=1)
-    torch.testing.assert_close(gradients[0], -values / (counts.sequences * lengths))
 
 
 def test_for_single_tokens_k2_in_the_loss_is_k1_in_the_reward() -> None:
@@ -351,31 +396,3 @@ def test_a_group_is_alive_if_one_of_its_members_is() -> None:
     assert estimate(TABLE["dr-grpo"], batch).dead_groups == 0.0
     # Without groups rows are counted: the middle one equals the batch mean.
     assert estimate(TABLE["reinforce"], batch).dead_groups == pytest.approx(1 / 3)
-
-
-def test_no_gradient_flows_into_the_advantages() -> None:
-    batch = random_batch(3)
-    values = estimate(TABLE["grpo"], batch).values.requires_grad_()
-    loss, _ = policy_loss(
-        TABLE["dr-grpo"],
-        logprobs=batch.logprobs.clone().requires_grad_(),
-        advantages=values,
-        mask=batch.mask,
-        denominators=Denominators(tokens=1, sequences=1, constant=1),
-    )
-    loss.backward()
-    assert values.grad is None
-
-
-def test_half_precision_is_widened_before_subtraction() -> None:
-    loss, _ = policy_loss(
-        TABLE["dr-grpo"],
-        logprobs=torch.tensor([[-1.0]], dtype=torch.bfloat16),
-        old=torch.tensor([[-1.0078125]], dtype=torch.bfloat16),
-        advantages=torch.tensor([[1.0]]),
-        mask=torch.tensor([[True]]),
-        denominators=Denominators(tokens=1, sequences=1, constant=1),
-    )
-    # −e^(1/128); bfloat16 would round it to −1.0078125
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(-1.0078431, abs=1e-6)

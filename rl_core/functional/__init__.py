@@ -4,11 +4,63 @@ One file a stage; torch only, no configuration objects. What is chosen where sta
 `rl_core.algorithms`, how the choices are put together in `rl_core.objective`.
 """
 
-from .aggregation import constant_length_mean, sequence_sum, sequence_token_mean, token_mean
-from .baselines import batch_mean, group_mean, leave_one_out, moving_average
-from .groups import group_min, group_sizes, group_sum
-from .kl import k1, k2, k3, ratio_k3
+from .aggregation import (
+    constant_length_mean,
+    prompt_mean,
+    sequence_sum,
+    sequence_token_mean,
+    token_mean,
+)
+from .baselines import (
+    batch_mean,
+    group_mean,
+    leave_one_out,
+    length_weighted,
+    moving_average,
+)
+from .coefficients import (
+    cap_coefficient,
+    clip_coefficient,
+    gate_coefficient,
+    geometric_coefficient,
+    k3_coefficient,
+    ratio_coefficient,
+    ratio_k3_coefficient,
+    tv_coefficient,
+)
+from .diagnostics import (
+    POSITIONS,
+    action_space,
+    divergences,
+    explained_variance,
+    top_mass,
+    weight_tails,
+)
+from .groups import (
+    group_max,
+    group_min,
+    group_sizes,
+    group_sum,
+)
+from .keeps import (
+    finished,
+    fresh,
+    informative,
+    most_uncertain,
+)
+from .kl import (
+    full_kl,
+    k1,
+    k2,
+    k3,
+    ratio_k3,
+    straight_through_k2,
+)
+from .levels import (
+    turn_advantage,
+)
 from .masks import (
+    check_covered,
     check_rows,
     check_tokens,
     keep_scored,
@@ -17,38 +69,149 @@ from .masks import (
     select,
     select_difference,
 )
-from .ratios import MAX_LOG_RATIO, ratio, sequence_log_ratio, token_log_ratio
-from .returns import reward_to_go, total_reward
-from .rewards import at_last_token, kl_penalty
-from .scales import group_std
-from .trust import clipped_ratio, importance_ratio, is_clipped, log_probability
+from .mismatch import (
+    geometric_mask,
+    off_policy_mask,
+    product_mask,
+    truncated_sequence_weight,
+    truncated_token_weight,
+    two_sided_sequence_weight,
+    two_sided_token_weight,
+)
+from .preferences import (
+    dpo,
+    ipo,
+    log_ratio_margin,
+    pairs_of_groups,
+)
+from .ratios import (
+    MAX_LOG_RATIO,
+    geometric_log_ratio,
+    geometric_token_log_ratio,
+    ratio,
+    sequence_log_ratio,
+    token_log_ratio,
+)
+from .returns import (
+    action_value,
+    generalised_advantage,
+    n_step_return,
+    next_values,
+    reward_to_go,
+    temporal_difference,
+    total_reward,
+)
+from .rewards import (
+    above,
+    adapt_beta,
+    at_last_token,
+    best_of_group,
+    gated_reward,
+    kl_penalty,
+    normalised_sum,
+    overlong_penalty,
+)
+from .scales import (
+    batch_std,
+    group_level,
+    group_std,
+    leave_one_out_std,
+    whiten,
+)
+from .spans import (
+    at_span_ends,
+    check_booking,
+    normalise_steps,
+    over_spans,
+    span_ends,
+    span_index,
+)
+from .trust import (
+    capped_weight,
+    clipped_ratio,
+    geometric_clip,
+    importance_ratio,
+    is_clipped,
+    log_probability,
+    soft_gate,
+    tv_masked_ratio,
+    within_tv,
+)
 
 __all__ = [
     "MAX_LOG_RATIO",
+    "POSITIONS",
+    "above",
+    "action_space",
+    "action_value",
+    "adapt_beta",
     "at_last_token",
+    "at_span_ends",
     "batch_mean",
+    "batch_std",
+    "best_of_group",
+    "cap_coefficient",
+    "capped_weight",
+    "check_booking",
+    "check_covered",
     "check_rows",
     "check_tokens",
+    "clip_coefficient",
     "clipped_ratio",
     "constant_length_mean",
+    "divergences",
+    "dpo",
+    "explained_variance",
+    "finished",
+    "fresh",
+    "full_kl",
+    "gate_coefficient",
+    "gated_reward",
+    "generalised_advantage",
+    "geometric_clip",
+    "geometric_coefficient",
+    "geometric_log_ratio",
+    "geometric_mask",
+    "geometric_token_log_ratio",
+    "group_level",
+    "group_max",
     "group_mean",
     "group_min",
     "group_sizes",
     "group_std",
     "group_sum",
     "importance_ratio",
+    "informative",
+    "ipo",
     "is_clipped",
     "k1",
     "k2",
     "k3",
+    "k3_coefficient",
     "keep_scored",
     "kl_penalty",
     "leave_one_out",
+    "leave_one_out_std",
+    "length_weighted",
     "lengths",
     "log_probability",
+    "log_ratio_margin",
+    "most_uncertain",
     "moving_average",
+    "n_step_return",
+    "next_values",
+    "normalise_steps",
+    "normalised_sum",
+    "off_policy_mask",
+    "over_spans",
+    "overlong_penalty",
+    "pairs_of_groups",
+    "product_mask",
+    "prompt_mean",
     "ratio",
+    "ratio_coefficient",
     "ratio_k3",
+    "ratio_k3_coefficient",
     "reward_to_go",
     "row_values",
     "select",
@@ -56,7 +219,23 @@ __all__ = [
     "sequence_log_ratio",
     "sequence_sum",
     "sequence_token_mean",
+    "soft_gate",
+    "span_ends",
+    "span_index",
+    "straight_through_k2",
+    "temporal_difference",
     "token_log_ratio",
     "token_mean",
+    "top_mass",
     "total_reward",
+    "truncated_sequence_weight",
+    "truncated_token_weight",
+    "turn_advantage",
+    "tv_coefficient",
+    "tv_masked_ratio",
+    "two_sided_sequence_weight",
+    "two_sided_token_weight",
+    "weight_tails",
+    "whiten",
+    "within_tv",
 ]

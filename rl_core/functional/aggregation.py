@@ -5,9 +5,10 @@ the results of micro-batches (or ranks) with the same denominators add up to tha
 batch. A row is never split between micro-batches.
 """
 
+import torch
 from torch import Tensor
 
-from .masks import check_tokens, lengths, select
+from .masks import check_rows, check_tokens, lengths, select
 
 
 def token_mean(values: Tensor, mask: Tensor, *, tokens: float) -> Tensor:
@@ -122,9 +123,43 @@ def constant_length_mean(
     return _total(values, mask) / _positive(sequences * length)
 
 
+def prompt_mean(values: Tensor, mask: Tensor, *, prompts: float, prompt_tokens: Tensor) -> Tensor:
+    """Average over the tokens of each prompt's completions, then over prompts.
+
+        (1/P) Σ_p (1/N_p) Σ_{i ∈ p} Σ_t m_{i,t} x_{i,t}
+
+    Every prompt weighs the same; among its completions long ones weigh more.
+
+    Args:
+        values: x `[B, T]`.
+        mask: Terms that count `[B, T]`.
+        prompts: P, prompts with a scored completion in the whole optimiser step.
+        prompt_tokens: N_p of each row's prompt, in the whole optimiser step `[B]`.
+
+    Returns:
+        A scalar; 0 if nothing counts.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0, 2.0], [6.0, 0.0], [5.0, 0.0]])
+        >>> mask = torch.tensor([[True, True], [True, False], [True, False]])
+        >>> prompt_mean(x, mask, prompts=2, prompt_tokens=torch.tensor([3, 3, 1]))  # (9/3 + 5)/2
+        tensor(4.)
+
+    Reference:
+        Yu et al., 2025, arXiv 2503.14476, eq. 8, as it is written.
+    """
+    check_tokens(mask, values=values)
+    check_rows(mask, prompt_tokens=prompt_tokens)
+    sums = select(values, mask, "values").sum(dim=1)
+    return (sums / prompt_tokens.clamp(min=1)).sum() / _positive(prompts)
+
+
 def _total(values: Tensor, mask: Tensor) -> Tensor:
     check_tokens(mask, values=values)
-    return select(values, mask, "values").sum()
+    total = (values * mask.to(values.dtype)).sum()
+    # One sum serves both as the result and as the check that nothing outside the mask broke it.
+    return total if torch.isfinite(total.detach()) else select(values, mask, "values").sum()
 
 
 def _positive(denominator: float) -> float:

@@ -126,3 +126,36 @@ def leave_one_out(returns: Tensor, groups: Tensor, scored: Tensor) -> Tensor:
     others = (group_sizes(groups, scored) - 1).clamp(min=1)
     rest = group_sum(returns - least, groups, scored) - (returns - least)
     return least + rest / others
+
+
+def length_weighted(returns: Tensor, lengths: Tensor, groups: Tensor, scored: Tensor) -> Tensor:
+    """Compare with the mean return of the row's group, each member weighing its length.
+
+        b_i = Σ_{j ∈ g(i)} L_j R_j / Σ_{j ∈ g(i)} L_j
+
+    computed relative to the least return of the group, as in `group_mean`. Among the baselines that
+    are one number a group it has the least variance, if the squared norm of a completion's gradient
+    grows with its length, and exactly on-policy.
+
+    Args:
+        returns: R `[B]`.
+        lengths: L, trained tokens of each row `[B]`.
+        groups: The group of each row `[B]`, int64.
+        scored: Rows that have a reward `[B]`, boolean.
+
+    Returns:
+        The baseline of each row `[B]`; that of `group_mean` where all lengths are 0.
+
+    Example:
+        >>> returns, groups = torch.tensor([1.0, 0.0]), torch.tensor([0, 0])
+        >>> length_weighted(returns, torch.tensor([1, 3]), groups, torch.tensor([True, True]))
+        tensor([0.2500, 0.2500])
+
+    Reference:
+        Hao et al., 2025, arXiv 2505.23585, eq. 8 (OPO).
+    """
+    least = group_min(returns, groups, scored)
+    weights = lengths.to(returns)
+    total = group_sum(weights, groups, scored)
+    mean = group_sum(weights * (returns - least), groups, scored) / total.clamp(min=1)
+    return torch.where(total > 0, least + mean, group_mean(returns, groups, scored))

@@ -78,3 +78,21 @@ def group_min(values: Tensor, groups: Tensor, scored: Tensor) -> Tensor:
     members = torch.where(scored, values, torch.inf)
     least = members.new_full((count,), torch.inf).scatter_reduce(0, index, members, "amin")[index]
     return torch.where(torch.isinf(least), 0.0, least)
+
+
+def group_max(values: Tensor, groups: Tensor, scored: Tensor) -> Tensor:
+    """Return the greatest value among the scored members of each row's group.
+
+    Args:
+        values: One number a row `[B]`; those of unscored rows may be anything.
+        groups: The group of each row `[B]`, int64.
+        scored: Rows that have a reward `[B]`, boolean.
+
+    Returns:
+        The maximum of its group, for each row `[B]`; 0 where no member is scored.
+
+    Example:
+        >>> group_max(torch.tensor([0.3, 0.1]), torch.tensor([0, 0]), torch.tensor([True, True]))
+        tensor([0.3000, 0.3000])
+    """
+    return -group_min(-values, groups, scored)

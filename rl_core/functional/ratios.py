@@ -5,7 +5,7 @@ Log-ratios are kept until the last moment and exponentiated by `ratio`, in one p
 
 from torch import Tensor
 
-from .masks import check_tokens, select, select_difference
+from .masks import check_tokens, lengths, select, select_difference
 
 MAX_LOG_RATIO = 20.0
 """e^20 ≈ 5·10⁸: far beyond any trust region, far below overflow (an infinite branch that `min` does
@@ -78,3 +78,56 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
     """
     check_tokens(mask, log_ratio=log_ratio)
     return select(log_ratio, mask, "log_ratio").sum(dim=1, keepdim=True)
+
+
+def geometric_log_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
+    """Make one ratio of a completion's: the geometric mean over its tokens.
+
+        x_i = (1/L_i) Σ_t m_{i,t} x_{i,t},   so that exp(x_i) = (Π_t ρ_{i,t})^(1/L_i)
+
+    It moves far less than a token's ratio: clip ranges are near 10⁻⁴. With one trained token it is
+    the token's own ratio.
+
+    Args:
+        log_ratio: x, as `token_log_ratio` gives it `[B, T]`.
+        mask: Trained tokens `[B, T]`.
+
+    Returns:
+        Log-ratios `[B, 1]`; 0 for rows without trained tokens.
+
+    Example:
+        >>> import torch
+        >>> geometric_log_ratio(torch.tensor([[0.5, 0.25]]), torch.tensor([[True, True]]))
+        tensor([[0.3750]])
+
+    Reference:
+        Zheng et al., 2025, arXiv 2507.18071, eq. 7.
+    """
+    return sequence_log_ratio(log_ratio, mask) / lengths(mask).clamp(min=1)[:, None]
+
+
+def geometric_token_log_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
+    """Give every token its completion's geometric ratio in value, its own log-ratio in gradient.
+
+        x'_{i,t} = sg(x_i − x_{i,t}) + x_{i,t},   x_i of `geometric_log_ratio`
+
+    so that advantages may differ from token to token. With equal advantages in a completion the
+    gradient, averaged over its tokens, is that of the one ratio.
+
+    Args:
+        log_ratio: x, as `token_log_ratio` gives it `[B, T]`.
+        mask: Trained tokens `[B, T]`.
+
+    Returns:
+        Log-ratios `[B, T]`, 0 outside the mask.
+
+    Example:
+        >>> import torch
+        >>> geometric_token_log_ratio(torch.tensor([[0.5, 0.25]]), torch.tensor([[True, True]]))
+        tensor([[0.3750, 0.3750]])
+
+    Reference:
+        Zheng et al., 2025, arXiv 2507.18071, eq. 13 and 14 (GSPO-token).
+    """
+    shift = geometric_log_ratio(log_ratio.detach(), mask) - log_ratio.detach()
+    return (shift + log_ratio) * mask
