@@ -22,6 +22,8 @@ assert "torch" not in sys.modules
 PY
 venv/bin/rlvr list > list.txt
 grep -q "rlvr/GSM8K-v0" list.txt
+venv/bin/rlvr explain rloo grpo > /dev/null
+venv/bin/rlvr sandbox > /dev/null
 venv/bin/rlvr check rlvr/GCD-v0
 if venv/bin/rlvr train > train.txt 2>&1; then echo "train without torch did not fail"; exit 1; fi
 grep -q "rlvr\[train\]" train.txt
