@@ -173,7 +173,7 @@ def _structures() -> Iterator[Kind]:
     yield "intersections", r"\cap".join(intervals), "(0,250)"
     yield "chain of equal sides", "=".join(["(x+1)^{99}"] * 200), "x"
     yield "chain of less", "<".join(["x"] * 700), "x<1"
-    yield "inequalities", r"\text{ or }".join(f"x<-{n}" for n in range(150)), "x<0"
+    yield "inequalities", r"\text{ or }".join(f"x<-{n}" for n in range(1, 151)), "x<0"
     yield (
         "equations",
         ",".join(f"x_{{{n}}}={n}" for n in range(99)),
