@@ -319,7 +319,7 @@ def test_a_starved_run_is_not_late() -> None:
         subprocess.Popen(
             [sys.executable, "-S", "-c", "while True: pass"], stdout=subprocess.DEVNULL
         )
-        for _ in range(3)
+        for _ in range(8)
     ]
     before = os.sched_getaffinity(0)
     core = {min(before)}

@@ -104,13 +104,7 @@ class Bubblewrap:
         share: str = "",
     ) -> Outcome:
         """Run a program to its end, first come, first served, whatever the `share`."""
-        job = Job(
-            program=program,
-            stdin=stdin,
-            files=files or {},
-            limits=limits or Limits(),
-            options=options or Options(),
-        )
+        job = Job.of(program, stdin, files, limits, options)
         if job.options.sockets:
             raise UsageError("Bubblewrap has sockets always, a network never; leave sockets out")
         with self.turns:

@@ -45,6 +45,24 @@ class Job:
             )
         check_files(self.files)
 
+    @classmethod
+    def of(
+        cls,
+        program: str | bytes,
+        stdin: bytes,
+        files: dict[str, bytes] | None,
+        limits: Limits | None,
+        options: Options | None,
+    ) -> "Job":
+        """Return the job of an engine's `run`, with the defaults for what was left out."""
+        return cls(
+            program=program,
+            stdin=stdin,
+            files=files or {},
+            limits=limits or Limits(),
+            options=options or Options(),
+        )
+
     def source(self) -> bytes:
         """The program as bytes; half characters stay for the compiler to refuse."""
         if isinstance(self.program, bytes):

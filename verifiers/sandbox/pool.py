@@ -109,7 +109,7 @@ class Pool:
         Raises:
             UsageError: A wrong argument, or one that this tier does not offer.
         """
-        return self.run_job(_job(program, stdin, files, limits, options), share)
+        return self.run_job(Job.of(program, stdin, files, limits, options), share)
 
     async def arun(
         self,
@@ -122,7 +122,7 @@ class Pool:
         share: str = "",
     ) -> Outcome:
         """Run a program without blocking the event loop; a cancellation ends it."""
-        return await self.arun_job(_job(program, stdin, files, limits, options), share)
+        return await self.arun_job(Job.of(program, stdin, files, limits, options), share)
 
     def run_job(self, job: Job, share: str = "") -> Outcome:
         """Run a job to its end."""
@@ -294,22 +294,6 @@ def imports(source: bytes) -> set[str]:
         words = line.decode().partition(" import ")[0]
         found |= {part.split()[0].partition(".")[0] for part in words.split(",") if part.strip()}
     return found
-
-
-def _job(
-    program: str | bytes,
-    stdin: bytes,
-    files: dict[str, bytes] | None,
-    limits: Limits | None,
-    options: Options | None,
-) -> Job:
-    return Job(
-        program=program,
-        stdin=stdin,
-        files=files or {},
-        limits=limits or Limits(),
-        options=options or Options(),
-    )
 
 
 def _close_all(lanes: list[Lane]) -> None:

@@ -159,13 +159,7 @@ class Remote:
         share: str = "",
     ) -> Outcome:
         """Run a program over there."""
-        job = Job(
-            program=program,
-            stdin=stdin,
-            files=files or {},
-            limits=limits or Limits(),
-            options=options or Options(),
-        )
+        job = Job.of(program, stdin, files, limits, options)
         body = {**encode_job(job), "share": share}
         reason = ""
         for attempt in range(ATTEMPTS):
