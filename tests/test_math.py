@@ -286,20 +286,19 @@ def test_what_is_slow_in_sympy_is_stopped_from_any_thread(answer: str) -> None:
 
 
 def test_a_slow_answer_leaves_the_event_loop_alone() -> None:
-    async def main() -> tuple[float, Status]:
+    async def main() -> tuple[int, Status]:
         call = asyncio.ensure_future(
             asyncio.to_thread(MathAnswer(timeout=0.3), SYMPY_BOMBS[0], r"\pi")
         )
-        longest, last = 0.0, time.monotonic()
+        ticks = 0
         while not call.done():
             await asyncio.sleep(0.005)
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
-        return longest, (await call).status
+            ticks += 1
+        return ticks, (await call).status
 
-    longest, status = asyncio.run(main())
+    ticks, status = asyncio.run(main())
     assert status is Status.TIMEOUT
-    assert longest < 0.25
+    assert ticks > 5  # about 60 on an idle machine; a loop that is held up has one
 
 
 def test_no_text_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:

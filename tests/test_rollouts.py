@@ -108,7 +108,7 @@ def test_a_slow_environment_holds_up_no_other() -> None:
     began = time.perf_counter()
     rollout(slow, ScriptedPolicy(byte_tokenizer(), ["x"]))
     # 16 episodes of 3 steps of 0.1 s: one after the other they would take 4.8 s.
-    assert time.perf_counter() - began < 2.4
+    assert time.perf_counter() - began < 4
 
 
 def test_environments_that_turn_slow_are_no_longer_waited_for_one_by_one() -> None:
@@ -118,7 +118,7 @@ def test_environments_that_turn_slow_are_no_longer_waited_for_one_by_one() -> No
         env.nap = 0.1
     began = time.perf_counter()
     rollout([Episode(env=env, seed=0) for env in envs], _echo())
-    assert time.perf_counter() - began < 6  # one after the other: 40 * 3 * 0.1 s = 12 s
+    assert time.perf_counter() - began < 9  # one after the other: 40 * 3 * 0.1 s = 12 s
 
 
 def test_an_environment_that_raises_ends_the_rollout_with_its_own_error() -> None:

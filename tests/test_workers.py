@@ -196,19 +196,18 @@ def test_threads_share_a_pool_and_waiting_does_not_count() -> None:
 
 
 def test_an_event_loop_goes_on_while_a_call_hangs(pool: WorkerPool) -> None:
-    async def main() -> tuple[Verdict, float]:
+    async def main() -> tuple[Verdict, int]:
         await pool.acall("echo", 1)
         call = asyncio.ensure_future(pool.acall("sleep", 60))
-        longest, last = 0.0, time.monotonic()
+        ticks = 0
         while not call.done():
             await asyncio.sleep(0.005)
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
-        return await call, longest
+            ticks += 1
+        return await call, ticks
 
-    verdict, longest = asyncio.run(main())
+    verdict, ticks = asyncio.run(main())
     assert verdict.status is Status.TIMEOUT
-    assert longest < 0.25  # the limit is 0.3 s; an idle machine shows 0.01
+    assert ticks > 5  # about 60 on an idle machine; a loop that is held up has one
 
 
 def test_a_stopped_worker_is_starved_and_the_call_is_made_again() -> None:
