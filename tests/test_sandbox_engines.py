@@ -14,8 +14,10 @@ from rlvr.rl_core.cli import main
 from rlvr.verifiers import UsageError
 from rlvr.verifiers.sandbox import (
     Bubblewrap,
+    Container,
     Ended,
     Engine,
+    GVisor,
     Limits,
     Options,
     Outcome,
@@ -26,6 +28,8 @@ from rlvr.verifiers.sandbox import (
     Survey,
     serve,
 )
+from rlvr.verifiers.sandbox.containers import container_words
+from rlvr.verifiers.sandbox.gvisor import bundle, runsc_words
 from rlvr.verifiers.sandbox.remote import Service
 
 
@@ -59,6 +63,8 @@ def test_every_engine_has_the_same_interface() -> None:
     assert issubclass(Pool, Engine)
     assert issubclass(Bubblewrap, Engine)
     assert issubclass(Remote, Engine)
+    assert issubclass(Container, Engine)
+    assert issubclass(GVisor, Engine)
 
 
 def test_a_remote_sandbox_runs_what_a_pool_runs() -> None:
@@ -84,14 +90,14 @@ def test_everything_arrives_at_the_other_end(service: Service) -> None:
         stdin=b"\0",
         files={"a": b"\1"},
         limits=Limits(cpu=7, wall=9.0),
-        options=Options(argv=("x",), sockets=True),
+        options=Options(argv=("x",), sockets=True, preload=("csv",)),
         share="me",
     )
     given = {
         "stdin": b"\0",
         "files": {"a": b"\1"},
         "limits": Limits(cpu=7, wall=9.0),
-        "options": Options(argv=("x",), sockets=True),
+        "options": Options(argv=("x",), sockets=True, preload=("csv",)),
         "share": "me",
     }
     assert outcome.stdout == repr((b"\xff", given)).encode()
@@ -170,6 +176,76 @@ def test_bubblewrap_names_the_ways_to_end(program: str, ended: Ended) -> None:
     if engine is not None:
         limits = Limits(cpu=1, wall=1.0, output=1 << 20)
         assert engine.run(program, limits=limits).ended is ended
+
+
+def test_a_program_cannot_pass_its_failure_off_as_bubblewraps() -> None:
+    engine = _bubblewrap()
+    if engine is not None:
+        outcome = engine.run("import sys; sys.stderr.write('bwrap: no'); sys.exit(1)")
+        assert (outcome.ended, outcome.exit) == (Ended.ERROR, 1)
+
+
+@pytest.mark.parametrize("tool", ["docker", "podman"])
+def test_what_is_missing_for_a_container_is_named(tool: str) -> None:
+    wanted = "image 'rlvr-no/such-image'" if shutil.which(tool) else "is not installed; install"
+    with pytest.raises(SandboxError, match=f"{tool} .*{wanted}"):
+        Container("rlvr-no/such-image", tool=tool)
+
+
+def test_a_container_is_shut_in() -> None:
+    limits = Limits(cpu=2, memory=256 << 20, disk=1 << 20, inodes=10, output=4096, threads=8)
+    words = container_words("docker", "python:3.12", "run-1", "/tmp/given", limits, "runsc")
+    assert " ".join(words) == (
+        "docker run --interactive --pull=never --name=run-1 --runtime=runsc --network=none "
+        "--ipc=none --read-only "
+        "--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size=1048576,nr_inodes=10 "
+        "--volume=/tmp/given:/given:ro --workdir=/tmp --env=HOME=/tmp --user=61357:61357 "
+        "--cap-drop=ALL --security-opt=no-new-privileges --memory=268435456 "
+        "--memory-swap=268435456 --pids-limit=8 --ulimit=cpu=3:4 "
+        "--ulimit=fsize=1048576:1048576 --ulimit=nofile=256:256 --ulimit=core=0:0 "
+        "--log-driver=none --entrypoint=/bin/sh python:3.12 -c "
+        'cp -R /given/. /tmp/ && exec "$@" sh'
+    )
+
+
+def test_a_container_of_gvisor_is_shut_in() -> None:
+    made = bundle(["python3", "/tmp/p.py"], "/b/root", "/b/given", ["/usr"], Limits(memory=1 << 28))
+    assert made["process"]["args"][-2:] == ["python3", "/tmp/p.py"]
+    assert made["process"]["capabilities"] == {}
+    assert made["process"]["noNewPrivileges"]
+    assert made["root"] == {"path": "/b/root", "readonly": True}
+    binds = [mount for mount in made["mounts"] if mount["type"] == "bind"]
+    assert [mount["destination"] for mount in binds] == ["/given", "/usr"]
+    assert all("ro" in mount["options"] for mount in binds)
+    memory = {"type": "RLIMIT_AS", "soft": 1 << 28, "hard": 1 << 28}
+    assert memory in made["process"]["rlimits"]
+    assert {"type": "network"} in made["linux"]["namespaces"]
+    words = runsc_words("runsc", "/state", "/log")
+    assert words[:5] == [
+        "runsc",
+        "--root=/state",
+        "--log=/log",
+        "--network=none",
+        "--ignore-cgroups",
+    ]
+
+
+def test_a_program_runs_on_gvisors_kernel() -> None:
+    if not shutil.which("runsc"):
+        with pytest.raises(SandboxError, match="runsc is not installed; install gVisor"):
+            GVisor()
+        return
+    engine = GVisor()
+    outcome = engine.run("print(input(), open('f').read())", stdin=b"in", files={"f": b"file"})
+    assert (outcome.text, outcome.tier) == ("in file\n", "gvisor")
+    assert engine.run("import sys; sys.exit(128)").ended is Ended.ERROR
+
+
+def test_what_an_engine_does_not_offer_is_refused() -> None:
+    engine = _bubblewrap()
+    if engine is not None:
+        with pytest.raises(UsageError, match="leave sockets and preload out"):
+            engine.run("", options=Options(preload=("math",)))
 
 
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,9 +73,8 @@ def test_jobs_are_made_only_as_there_is_room(pool: Pool) -> None:
             yield Job(program="print(1)")
 
     outcomes = pool.map(endless(), window=3)
-    for _ in range(5):
-        assert next(outcomes).text == "1\n"
-    outcomes.close()
+    assert [next(outcomes).text for _ in range(5)] == ["1\n"] * 5
+    del outcomes
     assert len(made) <= 5 + 3
 
 
@@ -287,7 +286,8 @@ from rlvr.verifiers.sandbox.inside import kernel
 unshare = {"x86_64": 272, "aarch64": 97}[kernel.MACHINE]
 lines = [(0x20, 0, 0, 0), (0x15, 0, 1, unshare), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
 kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-kernel.filter_system_calls(b"".join(struct.pack("=HBBI", *line) for line in lines))
+program = b"".join(struct.pack("=HBBI", *line) for line in lines)
+kernel.filter_system_calls(kernel.Filter.of(program))
 with Pool(size=1) as pool:
     print(pool.tier, pool.run("print(6 * 7)").text.strip(), pool.describe().why_not)
 try:

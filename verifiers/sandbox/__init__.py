@@ -17,15 +17,23 @@ silence (`require="ns"` refuses less; `describe()` and `rlvr sandbox` print the 
   allow-listed packages; a private tmpfs, limited in bytes and files; no /proc; no capabilities; no
   new privileges; limits on memory, threads, descriptors, file sizes; an allow-list of system calls
   with their arguments checked; no fork, exec or socket unless asked for; the whole tree of a run
-  ends with its first process.
+  ends with its first process. All but the process-id and network namespaces are kept for a later
+  run if a run has left no trace in them (see `inside/rooms.py`).
 - `flat`, where namespaces are refused: the same limits and system calls, Landlock around an
   ordinary folder, no processes and no sockets at all.
 - none, by `unsafe_no_isolation=True` alone.
+
+Control groups are a bonus where this process may make some: they hold all processes of a run with
+`processes` to one limit of memory. Nothing else needs them.
 
 Time. CPU time decides, read from the kernel's clock of the process. Wall time bounds sleep; waiting
 for a core does not count, and a run that a loaded machine starves is redone, then `Ended.INFRA`. A
 server that dies or hangs takes its runs with it and they are redone. When the process that owns a
 pool ends, however it ends, its servers and their runs end.
+
+Modules. Servers have the usual modules imported for programs that name one; allow-listed packages
+(`Pool(packages=("numpy",))`) and what `Options.preload` asks for are imported once, in servers that
+are kept, a few for each core.
 
 Covered: endless loops and sleep, memory, disk, files, output, threads and processes without end;
 reading, writing or changing anything outside; other runs and what they leave; signals, tracing,
@@ -33,23 +41,29 @@ other processes' memory; network and local sockets; shared memory, locks, leases
 inherited descriptors; capabilities and set-user-id; kernel interfaces that programs do not need
 (bpf, io_uring, keys, userfaultfd, perf, mounts, handles, memfd, 32-bit and x32 calls).
 
-Not covered: faults of the kernel itself, which is shared (put a virtual machine or gVisor under it,
-through `Remote`); side channels of the processor and covert ones between runs at the same time
-(record locks on library files, load); in `flat`, the number of files and their sum, names and sizes
-of files elsewhere, process ids; total memory of `processes`, which is each one's limit times their
-number; fairness of the disk, which runs do not reach. Linux on x86-64 and aarch64, kernel 5.4 or
-newer (`flat`: 5.13); Python 3.11 or newer inside. The aarch64 table is tested by interpreting the
-filter, not on such a machine.
+Not covered: faults of the kernel itself, which is shared (put gVisor or a virtual machine under it,
+through `GVisor` or `Remote`); side channels of the processor; covert channels between programs that
+work together, at the same time (record locks on library files, load) or one after the other (the
+numbers that the kernel gives to files and devices); in `flat`, the number of files and their sum,
+names and sizes of files elsewhere, process ids; where control groups cannot be made, the total
+memory of `processes`, which is each one's limit times their number; fairness of the disk, which
+runs do not reach. A caller that is killed leaves the empty control group of a run with `processes`,
+which the next one removes. Linux on x86-64 and aarch64, kernel 5.4 or newer (`flat`: 5.13); Python
+3.11 or newer inside. The aarch64 table is tested by interpreting the filter, version 2 of control
+groups by its files, not on such machines.
 
-Other engines stand behind the same `run` and `arun`: `Bubblewrap` for other languages, `Remote` and
-`serve` for a sandbox on another machine; a container engine or gVisor goes the same way.
+Other engines stand behind the same `run` and `arun`: `Bubblewrap` for other languages, `Container`
+for docker and podman, `GVisor`, and `Remote` and `serve` for a sandbox on another machine. Of
+these, `Container` is tested by its command line alone.
 """
 
 from .bubblewrap import Bubblewrap
 from .channel import Channel, ChannelClosed, ChannelError, ChannelFull, ChannelSlow
-from .connection import Job, Usage
+from .connection import Job, ServerGone, Usage
+from .containers import Container
 from .default import arun, run, shared
 from .engine import Engine
+from .gvisor import GVisor
 from .lane import Slot
 from .outcome import Cost, Ended, Limits, Options, Outcome, SandboxError
 from .pool import Pool
@@ -64,9 +78,11 @@ __all__ = [
     "ChannelError",
     "ChannelFull",
     "ChannelSlow",
+    "Container",
     "Cost",
     "Ended",
     "Engine",
+    "GVisor",
     "Job",
     "Limits",
     "Options",
@@ -75,6 +91,7 @@ __all__ = [
     "Remote",
     "Row",
     "SandboxError",
+    "ServerGone",
     "Slot",
     "Survey",
     "Tier",

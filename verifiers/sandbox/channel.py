@@ -94,6 +94,23 @@ class Channel:
         """What the run has used so far, `None` if it has ended."""
         return await adrive(self._usage())
 
+    def join(self, seconds: float) -> Outcome | None:
+        """Wait for the program to end by itself, or over a limit.
+
+        The near end stays open: what the program sent can still be received.
+
+        Args:
+            seconds: Time to wait at most, by the clock.
+
+        Returns:
+            What became of it, `None` if it still runs.
+        """
+        return drive(self._join(seconds))
+
+    async def ajoin(self, seconds: float) -> Outcome | None:
+        """Wait for the program to end by itself, or over a limit."""
+        return await adrive(self._join(seconds))
+
     def finish(self) -> Outcome:
         """Close the near end and wait until the program ends by itself, or over a limit."""
         return drive(self._finish(kill=False))
@@ -213,11 +230,17 @@ class Channel:
         del self.buffer[:count]
         return data
 
+    def _join(self, seconds: float) -> "Steps[Outcome | None]":
+        if self.outcome is None and (yield from self.started.has_ended(seconds)):
+            self.outcome = yield from self.started.wait()
+            self.started.close()
+        return self.outcome
+
     def _finish(self, kill: bool) -> "Steps[Outcome]":
+        if self.outcome is None and kill:  # first, lest it ends by itself at the end of its input
+            self.started.connection.order(wire.KILL, self.started.number)
+        self.near.close()
         if self.outcome is None:
-            self.near.close()
-            if kill:
-                self.started.connection.order(wire.KILL, self.started.number)
             self.outcome = yield from self.started.wait()
             self.started.close()
         return self.outcome

@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import UsageError
+from . import cgroups
 from .inside import wire
-from .outcome import Cost, Ended, Limits, Options, Outcome, check_files, ended_by_signal
+from .outcome import (
+    Cost,
+    Ended,
+    Limits,
+    Options,
+    Outcome,
+    SandboxError,
+    check_files,
+    ended_by_signal,
+)
 from .waiting import IN, Steps, Wait
 
 STDERR_KEPT = 64 << 10
@@ -21,8 +31,8 @@ GRACE = 60.0
 """Seconds that a server may be late with its word on a run before it is taken to hang."""
 
 
-class ServerGone(Exception):
-    """The server ended or hangs: says nothing about the run, which is redone."""
+class ServerGone(SandboxError):
+    """The server ended or hangs: says nothing about the run, which `Pool` redoes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +121,9 @@ def read_output(stdout: int, stderr: int, most: int) -> tuple[bytes, bytes, bool
 class Started:
     """A run under way and the descriptors of its output."""
 
+    group: "cgroups.Group | None" = None
+    """What holds the processes of the run together, where there may be several."""
+
     def __init__(self, connection: "Connection", job: Job, number: int) -> None:
         """Make the files that the run prints to."""
         self.connection = connection
@@ -119,6 +132,11 @@ class Started:
         self.stdout = memory_file("stdout")
         self.stderr = memory_file("stderr")
         self.deadline = time.monotonic() + job.limits.patience + GRACE
+
+    def has_ended(self, seconds: float) -> "Steps[bool]":
+        """Wait a while for the word that it has ended."""
+        deadline = time.monotonic() + seconds
+        return (yield from self.connection.has_heard(wire.DONE, self.number, deadline))
 
     def wait(self) -> "Steps[Outcome]":
         """Wait for the end."""
@@ -131,6 +149,8 @@ class Started:
             if fd >= 0:
                 os.close(fd)
         self.stdout = self.stderr = -1
+        if self.group is not None:
+            self.group.close()
 
     def _outcome(self, answer: "tuple[int | float, ...]") -> Outcome:
         """Read the files and name how the run ended."""
@@ -140,6 +160,8 @@ class Started:
         stdout, stderr, flood = read_output(self.stdout, self.stderr, limits.output)
         code = os.waitstatus_to_exitcode(int(status))
         ended, reason = judge(int(cause), code, flood, cost, limits)
+        if code == -9 and self.group is not None and self.group.ran_out():
+            ended, reason = Ended.MEMORY, "its processes together needed more memory than allowed"
         if cause == wire.BROKEN:
             reason = f"its walls could not be raised: {stderr.decode('utf-8', 'replace')}"
         tier = self.connection.tier
@@ -200,6 +222,11 @@ class Connection:
             flags |= wire.CHANNEL
             fds.append(channel.fileno())
         try:
+            if job.options.processes and self.tier == "ns":
+                started.group = _group(job.limits)
+                for at, door in enumerate(started.group.doors if started.group else ()):
+                    flags |= wire.GROUPS[at]
+                    fds.append(door)
             message = request(self.number, flags, job.limits, self.tier)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))
             self.socket.sendmsg([message], [rights], socket.MSG_NOSIGNAL)
@@ -224,10 +251,21 @@ class Connection:
             yield from self._listen(deadline)
         return self.heard.pop((kind, number))[0]
 
+    def has_heard(self, kind: int, number: int, deadline: float) -> "Steps[bool]":
+        """Wait for a message about a run until a deadline, and leave it to be heard."""
+        while not self.heard.get((kind, number)):
+            if not (yield Wait(self.socket.fileno(), IN, deadline)):
+                return False
+            self._take_in()
+        return True
+
     def _listen(self, deadline: float) -> "Steps[None]":
         """Take in one message."""
         if not (yield Wait(self.socket.fileno(), IN, deadline)):
             raise ServerGone("it is silent")
+        self._take_in()
+
+    def _take_in(self) -> None:
         try:
             data = self.socket.recv(4096)
         except BlockingIOError:
@@ -258,6 +296,12 @@ class Connection:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+
+
+def _group(limits: Limits) -> "cgroups.Group | None":
+    """Make a control group where that can be done."""
+    groups = cgroups.here()
+    return cgroups.Group(groups, limits) if groups.version else None
 
 
 def request(number: int, flags: int, limits: Limits, tier: str) -> bytes:

@@ -1,5 +1,6 @@
 """A core's servers, and a turn on them."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """Times that a run is started before a failure of the sandbox stands."""
+MOST_SERVERS = 4
+"""Servers that a core keeps; the one not used for longest makes way for a new kind."""
 
 
 class Lane:
@@ -24,19 +27,31 @@ class Lane:
         self.connections: dict[Profile, Connection] = {}
         self.closed = False
 
-    def connection(self, profile: Profile) -> Connection:
-        """Return the connection to the server of a profile, starting what is not there."""
+    def connection(self, profile: Profile, busy: Collection[Profile] = ()) -> Connection:
+        """Return the connection to the server of a profile, starting what is not there.
+
+        `busy` servers have runs that are kept open, and do not make way.
+        """
         if self.closed:
             raise UsageError("the pool is closed; make a new one")
         found = self.connections.get(profile)
         if found is None:
             server = self.servers.get(profile)
             if server is None or not server.is_alive():
-                if server is not None:
-                    server.close()
+                self._make_way(profile, busy)
                 server = self.servers[profile] = ServerProcess(profile)
             found = self.connections[profile] = Connection(server.connect(), profile.tier)
+        server = self.servers.pop(profile, None)
+        if server is not None:  # the last one used goes last
+            self.servers[profile] = server
         return found
+
+    def _make_way(self, profile: Profile, busy: Collection[Profile]) -> None:
+        """End what stands in the place of a new server."""
+        self.drop(profile, server=True)
+        idle = [other for other in self.servers if other not in busy]
+        for other in idle[: max(0, len(self.servers) + 1 - MOST_SERVERS)]:
+            self.drop(other, server=True)
 
     def drop(self, profile: Profile, *, server: bool) -> None:
         """Close a connection, whose runs end with it, and the server too if it is at fault."""
@@ -81,7 +96,8 @@ class Slot:
         profile = self.pool.profile(job)
         for attempt in range(ATTEMPTS):
             try:
-                channel = Channel(self.lane.connection(profile), job)
+                busy = [other for other, held in self.channels if held.outcome is None]
+                channel = Channel(self.lane.connection(profile, busy), job)
             except (ServerGone, SandboxError):
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -114,8 +130,8 @@ class Slot:
         if lane is None:
             return
         for profile, channel in self.channels:
+            channel.abandon()
             if channel.outcome is None:
-                channel.abandon()
                 lane.drop(profile, server=False)
         self.channels.clear()
         self.pool.gate.leave(lane)

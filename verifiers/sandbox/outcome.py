@@ -108,6 +108,18 @@ class Options:
     """Allow fork and exec of the interpreter (`ns` only)."""
     sockets: bool = False
     """Allow sockets, in a network of the run's own with only a loopback (`ns` only)."""
+    preload: tuple[str, ...] = ()
+    """Modules that are to be there before the program starts, of the standard library or of allowed
+    packages: they are imported once, in a server that is kept for later programs that ask for the
+    same."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no name of a module."""
+        for name in self.preload:
+            if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+                raise UsageError(f"preload {name!r}; expected the name of a module")
+        if not isinstance(self.preload, tuple):
+            raise UsageError(f"preload={self.preload!r}; expected a tuple of names")
 
 
 @dataclass(frozen=True, slots=True)

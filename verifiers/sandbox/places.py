@@ -90,6 +90,17 @@ def package_paths(names: tuple[str, ...], version: str) -> list[str]:
     return list(paths)
 
 
+def module_names(paths: list[str]) -> set[str]:
+    """Name the modules that stand at the paths of packages.
+
+    Example:
+        >>> sorted(module_names(["/p/six.py", "/p/six-1.0.dist-info", "/p/attr"]))
+        ['attr', 'six']
+    """
+    stems = {os.path.basename(path).partition(".")[0] for path in paths}
+    return {stem for stem in stems if stem.isidentifier()}
+
+
 def system_folders(python: Interpreter) -> tuple[list[str], list[str]]:
     """The folders of shared libraries, and single libraries elsewhere."""
     system = [path for path in python.shared if os.path.basename(path).startswith(("libc.", "ld-"))]

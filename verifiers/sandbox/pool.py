@@ -15,7 +15,7 @@ from .connection import Job, ServerGone
 from .gate import Gate
 from .lane import ATTEMPTS, Lane, Slot
 from .outcome import Ended, Limits, Options, Outcome, SandboxError, cores
-from .places import default_python
+from .places import default_python, interpreter, module_names, package_paths
 from .process import Profile, Tier
 from .survey import Survey, choose
 from .waiting import Steps, adrive, drive
@@ -26,7 +26,9 @@ USUAL = (
 )  # fmt: skip
 """Imported beforehand for programs that import any of them: `typing` alone costs more than a run
 does."""
-_IMPORT = re.compile(rb"^\s*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
+ALWAYS = ("_json", "itertools", "math", "time")
+"""Imported in every server: they cost a fork nothing, and a run that loads them much."""
+_IMPORT = re.compile(rb"^[ \t]*+(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
 
 
 class Pool:
@@ -39,7 +41,8 @@ class Pool:
         unsafe_no_isolation: Run programs without any walls. There is no other way to get none.
         python: The interpreter that programs run under; this one's if not given.
         packages: Distributions that programs may import, each with what it needs.
-        preload: Modules that servers import beforehand; chosen for each program if not given.
+        preload: Modules that servers import beforehand; chosen for each program by what it imports
+            if not given. `Options.preload` adds to them.
 
     Raises:
         SandboxError: No tier, or not the one required, can be had here; says why.
@@ -69,6 +72,8 @@ class Pool:
         self.survey: Survey = choose(self.python, tier, require, unsafe_no_isolation)
         self.tier: Tier = self.survey.tier
         self.packages = tuple(packages)
+        paths = package_paths(self.packages, interpreter(self.python).version)
+        self.modules = module_names(paths)
         self.preload = preload
         self.size = size or cores()
         self.closed = False
@@ -250,8 +255,11 @@ class Pool:
         preload = self.preload
         if preload is None:
             wanted = imports(job.source())
-            preload = USUAL if wanted & set(USUAL) else ()
-            preload += tuple(name for name in self.packages if name in wanted)
+            preload = ALWAYS
+            if wanted & (set(USUAL) - set(ALWAYS)):
+                preload += USUAL
+            preload += tuple(sorted(wanted & self.modules))
+        preload += tuple(sorted(set(job.options.preload) - set(preload)))
         return Profile(tier=self.tier, python=self.python, packages=self.packages, preload=preload)
 
     def check(self, job: Job) -> None:

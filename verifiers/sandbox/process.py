@@ -63,23 +63,27 @@ class ServerProcess:
         if sys.platform != "linux":
             raise SandboxError(f"the sandbox needs Linux; this is {sys.platform}")
         self.profile = profile
+        interpreter(profile.python)  # asked now: it takes a while, the first time
         self.owner = os.getpid()
-        self.base = self._make_base()
         self.lock = threading.Lock()
         self.closed = False
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own = os.pidfd_open(os.getpid())
         try:
-            self.process = self._spawn(far.fileno(), own)
+            try:
+                self.process = self._spawn(far.fileno(), own)
+            finally:
+                far.close()  # before the greeting: a server that dies meanwhile is heard at once
+                os.close(own)
+            self.base = self._make_base()  # last: a caller that is killed before leaves none
             self.ready = self._greet()
         except BaseException:
             self.close()
             raise
-        finally:
-            far.close()
-            os.close(own)
 
     process: "subprocess.Popen[bytes] | None" = None
+    base = ""
+    """The folder that the runs of the lower tiers live in; the server removes it when it ends."""
 
     def _make_base(self) -> str:
         """Make the folder that the runs of the lower tiers live in."""
@@ -101,7 +105,7 @@ class ServerProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(control, owner),
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | {"LD_BIND_NOW": "1"},
                 cwd="/",
                 start_new_session=True,
             )

@@ -55,7 +55,8 @@ def decode_job(data: Any) -> Job:
         UsageError: The data is none.
     """
     try:
-        options = {**data["options"], "argv": tuple(data["options"].get("argv", ()))}
+        options = data["options"]
+        options |= {name: tuple(options.get(name, ())) for name in ("argv", "preload")}
         return Job(
             program=_bytes(data["program"]),
             stdin=_bytes(data["stdin"]),

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import UsageError, unknown
+from . import cgroups
 from .connection import Connection, Job, ServerGone
-from .outcome import Ended, Limits, Options, SandboxError
+from .outcome import Ended, Limits, Options, Outcome, SandboxError
 from .process import TIERS, Profile, ServerProcess, Tier
 from .waiting import drive
 
@@ -85,6 +86,7 @@ print(json.dumps({
 }))
 """
 
+LIMITS = Limits(cpu=20.0, disk=8 << 20)
 MEANING = {
     "secret": ("files of this machine cannot be read", "a program can read files of this machine"),
     "outside": ("files of this machine cannot be written", "a program can change files"),
@@ -175,7 +177,7 @@ def survey(tier: Tier, python: str) -> Survey:
             f"tier '{tier}' does not hold: {'; '.join(MEANING[n][1] for n in broken)}"
         )
     rows = [Row(name, ok, MEANING[name][0 if ok else 1]) for name, ok in found.items()]
-    rows.append(_seccomp_row(tier))
+    rows += [_seccomp_row(tier), _cgroup_row(tier)]
     rows.append(
         Row(
             "landlock",
@@ -193,26 +195,52 @@ def _seccomp_row(tier: Tier) -> Row:
     return Row("seccomp", on, meaning)
 
 
+def _cgroup_row(tier: Tier) -> Row:
+    groups = cgroups.here()
+    if tier == "ns" and groups.version:
+        meaning = f"version {groups.version}; a run with processes has one limit for all of them"
+        return Row("cgroup", True, meaning)
+    if tier == "ns":
+        why = f"with processes, each has the limit of memory for itself: {groups.why_not}"
+    else:
+        why = "not needed: no processes in this tier" if tier == "flat" else "no limits at all"
+    return Row("cgroup", False, why)
+
+
 def _probe(server: ServerProcess) -> dict[str, bool]:
-    """Run the probe and read what it found."""
+    """Run the probe and read what it found.
+
+    Twice, with a program between that leaves everything as it was: namespaces are made for the
+    first, and what the second runs in was kept.
+    """
     if server.profile.tier == "none":
         return dict.fromkeys(MEANING, False) | {"threads": True, "folder": True}
     connection = Connection(server.connect(), server.profile.tier)
-    with _canary() as path:
-        options = Options(argv=(path, str(os.getpid())))
-        job = Job(program=PROBE, options=options, limits=Limits(cpu=20.0, disk=8 << 20))
-        started = connection.start(job)
-        try:
-            outcome = drive(started.wait())
-        finally:
-            started.close()
-            connection.close()
+    found = dict.fromkeys(MEANING, True)
+    try:
+        with _canary() as path:
+            options = Options(argv=(path, str(os.getpid())))
+            for program in (PROBE, "print('{}')", PROBE):
+                outcome = _run(connection, Job(program=program, options=options, limits=LIMITS))
+                held = json.loads(outcome.stdout)
+                found |= {name: found[name] and bool(value) for name, value in held.items()}
+    finally:
+        connection.close()
+    return found
+
+
+def _run(connection: Connection, job: Job) -> Outcome:
+    started = connection.start(job)
+    try:
+        outcome = drive(started.wait())
+    finally:
+        started.close()
     if outcome.ended is not Ended.OK:
         raise SandboxError(
-            f"tier '{server.profile.tier}': the self-test ended with '{outcome.ended}' "
+            f"tier '{connection.tier}': the self-test ended with '{outcome.ended}' "
             f"{outcome.reason}: {outcome.errors[-500:]}"
         )
-    return {name: bool(value) for name, value in json.loads(outcome.stdout).items()}
+    return outcome
 
 
 def choose(python: str, tier: Tier | None, require: Tier | None, unsafe: bool) -> Survey:

@@ -9,57 +9,64 @@ import sys
 
 from . import kernel, wire
 from .flat import Fence
-
-HOME = "/tmp"
+from .rooms import Room, Rooms
 
 
 class Walls:
     """How a server encloses each run; made once, so that a fork finds everything ready."""
 
-    def __init__(self, tier: str, fence: "Fence | None", filters: dict, own_pid: int) -> None:
-        """Take the tier, the fence of `flat`, and the filter for each choice of permissions."""
+    def __init__(
+        self, tier: str, fence: "Fence | None", rooms: "Rooms | None", filters: dict
+    ) -> None:
+        """Take the tier, the fence of `flat`, the rooms of `ns`, and the filter for each choice of
+        permissions: of `ns` ready for the kernel, of `flat` its bytes.
+        """
         self.tier = tier
         self.fence = fence
+        self.rooms = rooms
         self.filters = filters
-        self.own_pid = own_pid
 
-    def raise_around(self, request: tuple, home: str) -> None:
-        """Enclose this process."""
-        flags, disk, inodes = request[2], request[7], request[10]
+    def raise_around(self, request: tuple, home: str, room: "Room | None", place: int) -> None:
+        """Enclose this process, in a room that is there or in a new one."""
+        flags = request[2]
         if self.tier == "ns":
-            self._namespaces(flags, disk, inodes)
+            self._namespaces(request, room, place)
         else:
             os.chdir(home)
         set_limits(request)
         if self.tier == "none":
             return
         if self.tier == "ns":
-            kernel.unshare(kernel.CLONE_NEWUSER)
             kernel.keep_capabilities()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self.fence is not None:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
             self.fence.enclose(home)
-        program = self.filters[flags & (wire.PROCESSES | wire.SOCKETS)]
-        kernel.filter_system_calls(
-            program if self.tier == "ns" else program.replace(PID_MARK, pid_mark(os.getpid()))
-        )
+        record = self.filters[flags & (wire.PROCESSES | wire.SOCKETS)]
+        if self.tier != "ns":
+            record = kernel.Filter.of(record.replace(PID_MARK, pid_mark(os.getpid())))
+        kernel.filter_system_calls(record)
 
-    def _namespaces(self, flags: int, disk: int, inodes: int) -> None:
-        """Leave the server's mount and IPC namespaces; the private folder covers /tmp.
-
-        The tmpfs is mounted before the user namespace is left, so that neither it nor the mount
-        namespace belongs to the run's own user, and no id needs to be mapped.
-        """
-        network = kernel.CLONE_NEWNET if flags & wire.SOCKETS else 0
-        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | network)
-        if network:
+    def _namespaces(self, request: tuple, room: "Room | None", place: int) -> None:
+        """Leave the server's namespaces; the private folder covers /tmp."""
+        flags, disk, inodes = request[2], request[7], request[10]
+        assert self.rooms is not None
+        made = ()
+        if room is not None:
+            room.enter()
+        else:
+            made = self.rooms.make(disk, inodes)
+        if flags & wire.SOCKETS:
+            kernel.unshare(kernel.CLONE_NEWNET)
             raise_loopback()
-        quota = f"mode=700,size={disk},nr_inodes={inodes}"
-        kernel.mount("tmpfs", HOME, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, quota)
-        os.chdir(HOME)
         if flags & wire.PROCESSES:
             os.mkdir(".shm")  # where /dev/shm leads: locks between processes are files there
+        if room is not None:
+            room.leave_server()
+            return
+        kernel.unshare(kernel.CLONE_NEWUSER)
+        if not flags & wire.PROCESSES:
+            self.rooms.announce(place, made)
 
 
 PID_MARK = (0x7E57C0DE).to_bytes(4, sys.byteorder)
@@ -93,9 +100,6 @@ def set_limits(request: tuple) -> None:
         (resource.RLIMIT_STACK, stack),
         (resource.RLIMIT_NPROC, threads),
         (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
     ):
         if value != KEEP:
             set_limit(kind, value)
@@ -103,30 +107,47 @@ def set_limits(request: tuple) -> None:
 
 def set_limit(kind: int, value: int) -> None:
     """Set a limit for good, below the one that is there."""
-    hard = resource.getrlimit(kind)[1]
+    hard = _hard[kind]
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
 
 
+def set_own_limits() -> None:
+    """Set in the server, for it and all runs, what is the same for all of them."""
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
+        resource.setrlimit(kind, (0, 0))
+
+
+_hard = {kind: resource.getrlimit(kind)[1] for kind in range(resource.RLIMIT_MSGQUEUE + 1)}
+"""The limits that the server was started with; asked once, not in every fork."""
 KEEP = 0xFFFFFFFF
 """Leave a limit as it is."""
 
 
 def take_descriptors(fds: list, flags: int) -> int:
-    """Put each descriptor where the program looks for it; returns the payload's."""
-    # moved out of the way first: the numbers that came may be those that are wanted
-    high = [os.dup2(fd, 64 + at, inheritable=True) for at, fd in enumerate(fds)]
-    payload, stdout, stderr, *rest = high
+    """Put descriptors where the program looks for them, enter groups; returns the payload's."""
+    payload, stdout, stderr, *rest = fds
     stdin = rest.pop(0) if flags & wire.STDIN else os.open("/dev/null", os.O_RDONLY)
     for fd, place in ((stdin, 0), (stdout, 1), (stderr, 2)):
         os.dup2(fd, place, inheritable=True)
     if flags & wire.CHANNEL:
         os.dup2(rest.pop(0), wire.CHANNEL_FD, inheritable=True)
+    for flag in wire.GROUPS:
+        if flags & flag:
+            os.write(rest.pop(0), b"0")
     return payload
 
 
-def run(request: tuple, fds: list, walls: Walls, home: str, page: "mmap.mmap", at: int) -> None:
+def run(
+    request: tuple,
+    fds: list,
+    walls: Walls,
+    home: str,
+    room: "Room | None",
+    page: "mmap.mmap",
+    at: int,
+) -> None:
     """Do one run in a fresh fork; never returns.
 
     The shared page tells the server that the walls stand; it is given up before the program starts.
@@ -135,7 +156,7 @@ def run(request: tuple, fds: list, walls: Walls, home: str, page: "mmap.mmap", a
         os.setsid()
         flags = request[2]
         payload = take_descriptors(fds, flags)
-        walls.raise_around(request, home)
+        walls.raise_around(request, home, room, at)
         os.closerange(4 if flags & wire.CHANNEL else 3, payload)
         os.closerange(payload + 1, 1 << 20)
         set_limit(resource.RLIMIT_NOFILE, request[12])
@@ -150,11 +171,13 @@ def run(request: tuple, fds: list, walls: Walls, home: str, page: "mmap.mmap", a
 
 
 def read_all(fd: int) -> bytes:
-    """Read a descriptor to its end."""
+    """Read a file to its end."""
+    left = os.fstat(fd).st_size
     parts = []
-    while part := os.read(fd, 1 << 20):
+    while left > 0 and (part := os.read(fd, left)):
         parts.append(part)
-    return b"".join(parts)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def write_files(files: dict) -> None:
@@ -169,7 +192,6 @@ def write_files(files: dict) -> None:
 
 def execute(job: dict) -> int:
     """Run the program as an interpreter would; returns its exit status."""
-    gc.enable()
     main = type(sys)("__main__")
     main.__builtins__ = __builtins__
     sys.modules["__main__"] = main
@@ -179,7 +201,9 @@ def execute(job: dict) -> int:
     code = 1
     try:
         write_files(job["files"])
-        exec(compile(job["program"], job["name"], "exec", dont_inherit=True), main.__dict__)
+        code_object = compile(job["program"], job["name"], "exec", dont_inherit=True)
+        gc.enable()
+        exec(code_object, main.__dict__)
         code = 0
     except SystemExit as leaving:
         code = exit_status(leaving.code)

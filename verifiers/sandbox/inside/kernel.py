@@ -16,6 +16,7 @@ MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
+MS_NOATIME = 1024
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
@@ -49,6 +50,9 @@ _SAME_EVERYWHERE = {
     "landlock_restrict_self": 446,
 }
 MACHINE = os.uname().machine
+_CAPSET = _long(_NUMBERS[MACHINE]["capset"]) if MACHINE in _NUMBERS else _long(-1)
+_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0)
+_NO_CAPABILITIES = bytes(24)
 
 
 def _checked(result: int, what: str) -> int:
@@ -107,17 +111,23 @@ def prctl(option: int, value: int, pointer: object = None) -> None:
 
 def keep_capabilities(mask: int = 0) -> None:
     """Give up every capability but those in the mask, which stay effective."""
-    header = struct.pack("=Ii", 0x20080522, 0)
-    _call("capset", header, struct.pack("=6I", mask, mask, 0, 0, 0, 0))
+    kept = struct.pack("=6I", mask, mask, 0, 0, 0, 0) if mask else _NO_CAPABILITIES
+    _checked(_syscall(_CAPSET, _CAPABILITIES, kept), "capset")
 
 
-class _Program(ctypes.Structure):
+class Filter(ctypes.Structure):
+    """A seccomp filter as the kernel takes it."""
+
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
+    @classmethod
+    def of(cls, program: bytes) -> "Filter":
+        """Wrap assembled instructions."""
+        return cls(len(program) // 8, program)
 
-def filter_system_calls(program: bytes) -> None:
+
+def filter_system_calls(record: Filter) -> None:
     """Put a seccomp filter on this process and all it starts; needs `no_new_privs`."""
-    record = _Program(len(program) // 8, program)
     prctl(PR_SET_SECCOMP, 2, ctypes.byref(record))
 
 

@@ -15,8 +15,10 @@ import select
 import sys
 import time
 
-from . import child, kernel, root, seccomp, wire
-from .flat import Fence, drop_root, remove_tree
+from . import child, kernel, wire
+from .flat import remove_tree
+from .outer import preload, prepare
+from .rooms import Homes, Room, Rooms
 from .warm import warm_up
 
 PAGE = 4096
@@ -40,10 +42,19 @@ class Run:
         "pidfd",
         "place",
         "request",
+        "room",
         "started",
     )
 
-    def __init__(self, connection: int, request: tuple, pid: int, place: int, home: str) -> None:
+    def __init__(
+        self,
+        connection: int,
+        request: tuple,
+        pid: int,
+        place: int,
+        home: str,
+        room: "Room | None",
+    ) -> None:
         """Note what was forked."""
         self.connection = connection
         self.request = request
@@ -52,6 +63,7 @@ class Run:
         self.pidfd = os.pidfd_open(pid)
         self.place = place
         self.home = home
+        self.room = room
         self.cause = wire.ENDED
         self.started = time.monotonic()
         cpu, wall = request[3], request[4]
@@ -97,7 +109,7 @@ class Server:
         self.poll.register(control, select.EPOLLIN)
         self.poll.register(owner, select.EPOLLIN)
         self.namespace = -1
-        self.count = 0
+        self.homes = Homes(base)
         if walls.tier == "ns":
             self.namespace = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
 
@@ -121,14 +133,10 @@ class Server:
             _signal.pidfd_send_signal(run.pidfd, _signal.SIGKILL)
             os.waitpid(run.pid, 0)
         if self.base:
-            self.remove(self.base)
-
-    def remove(self, path: str) -> None:
-        """Remove a folder; one that resists must not end the server."""
-        try:
-            remove_tree(path)
-        except OSError:
-            return
+            try:
+                remove_tree(self.base)
+            except OSError:
+                return
 
     def accept(self) -> bool:
         """Take in a new connection; `False` when the control socket closed."""
@@ -170,16 +178,21 @@ class Server:
         """Fork a run."""
         place = self.free.pop()
         self.page[place] = 0
-        home = ""
+        home, room = "", None
+        rooms = self.walls.rooms
         try:
-            if self.walls.tier != "ns":
-                self.count += 1
-                home = f"{self.base}/{self.count}"
-                os.mkdir(home, 0o700)
-            pid = self.fork(request, fds, place, home)
-            run = Run(connection, request, pid, place, home)
+            if rooms is not None:
+                room = rooms.take(request[7], request[10])
+            else:
+                home = self.homes.take()
+            pid = self.fork(request, fds, place, home, room)
+            run = Run(connection, request, pid, place, home, room)
         except OSError as error:
             self.free.append(place)
+            if room is not None:
+                room.close()
+            if home:
+                self.homes.give_back(home)
             os.write(fds[2], f"cannot fork: {error}".encode())
             self.send(connection, wire.DONE, request[1], wire.BROKEN)
             return
@@ -189,14 +202,14 @@ class Server:
         self.runs[run.pidfd] = run
         self.poll.register(run.pidfd, select.EPOLLIN)
 
-    def fork(self, request: tuple, fds: list, place: int, home: str) -> int:
+    def fork(self, request: tuple, fds: list, place: int, home: str, room: "Room | None") -> int:
         """Fork, into a process-id namespace of its own where there are namespaces."""
         if self.namespace >= 0:
             kernel.unshare(kernel.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                child.run(request, fds, self.walls, home, self.page, place)
+                child.run(request, fds, self.walls, home, room, self.page, place)
         finally:
             if self.namespace >= 0:
                 kernel.setns(self.namespace, kernel.CLONE_NEWPID)
@@ -208,13 +221,27 @@ class Server:
         self.poll.unregister(run.pidfd)
         os.close(run.pidfd)
         if run.home:
-            self.remove(run.home)
+            self.homes.give_back(run.home)
+        if self.walls.rooms is not None:
+            self.clear(run, self.walls.rooms)
         if not self.page[run.place] and run.cause == wire.ENDED:
             run.cause = wire.BROKEN
         self.free.append(run.place)
         cpu = usage.ru_utime + usage.ru_stime
         elapsed = time.monotonic() - run.started
         self.answer(run, wire.DONE, status, cpu, elapsed, 0.0, usage.ru_maxrss * 1024)
+
+    def clear(self, run: Run, rooms: Rooms) -> None:
+        """Take back the room of a run whose processes are all gone."""
+        if run.room is None:
+            here = {run.place: run, **{other.place: other for other in self.runs.values()}}
+            for place, room in rooms.arrivals():
+                if place in here:
+                    here[place].room = room
+                else:
+                    room.close()
+        if run.room is not None:
+            rooms.give_back(run.room)
 
     def answer(self, run: Run, kind: int, status: int, *figures: float) -> None:
         """Send a message about a run."""
@@ -279,64 +306,11 @@ def receive(socket: "_socket.socket") -> tuple:
     return data, fds
 
 
-def filters(pid: int, tier: str) -> dict:
-    """Assemble the filter for each choice of permissions that the tier offers."""
-    choices = {0: (False, False)}
-    if tier == "ns":
-        choices[wire.PROCESSES] = (True, False)
-        choices[wire.SOCKETS] = (False, True)
-        choices[wire.PROCESSES | wire.SOCKETS] = (True, True)
-    return {
-        flags: seccomp.assemble(kernel.MACHINE, pid, processes=processes, sockets=sockets)
-        for flags, (processes, sockets) in choices.items()
-    }
-
-
-def prepare(settings: dict, proc: int) -> child.Walls:
-    """Move this process behind the outer walls of the tier; in `ns` it returns in a child."""
-    tier = settings["tier"]
-    fence = None
-    if tier == "ns":
-        root.enter(settings["places"], settings["uid"], proc)
-        become_first()
-    elif tier == "flat":
-        if not kernel.landlock_abi():
-            raise OSError(errno.EOPNOTSUPP, "Landlock is not there or not active")
-        if os.geteuid() == 0 and settings["uid"]:
-            drop_root(settings["uid"], settings["places"]["coarse"][0])
-        fence = Fence(settings["places"], settings["base"])
-    own = 1 if tier == "ns" else int.from_bytes(child.PID_MARK, sys.byteorder)
-    return child.Walls(tier, fence, {} if tier == "none" else filters(own, tier), own)
-
-
-def become_first() -> None:
-    """Go on as the first process of the new namespace; the parent waits for it to end."""
-    if pid := os.fork():
-        for fd in range(3, 64):
-            try:
-                os.close(fd)
-            except OSError:
-                continue
-        os.waitpid(pid, 0)
-        os._exit(0)
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, _signal.SIGKILL)
-
-
-def preload(names: list, path: str) -> list:
-    """Import modules before any fork; returns those that could not be."""
-    if path:
-        sys.path.insert(0, path)
-    missing = []
-    for name in names:
-        try:
-            __import__(name)
-        except Exception as error:
-            missing.append(f"{name}: {type(error).__name__}: {error}")
-    return missing
-
-
 def main(control: int, owner: int) -> None:
     """Start up, say so on the control socket, and serve."""
+    # no descriptor that comes later gets a number that a run puts something else under
+    while os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) < wire.CHANNEL_FD:
+        pass
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, os.dup(control))
     try:
         settings = marshal.loads(socket.recv(1 << 18))
@@ -356,6 +330,8 @@ def main(control: int, owner: int) -> None:
         os._exit(1)
     socket.close()
     del settings
+    child.set_own_limits()
+    del os.environ["LD_BIND_NOW"]
     warm_up()
     gc.collect()
     gc.freeze()

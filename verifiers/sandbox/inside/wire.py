@@ -23,8 +23,9 @@ ANSWER = struct.Struct("<BIBidddQ")
 bytes of memory at the peak."""
 
 STDIN, CHANNEL, PROCESSES, SOCKETS = 1, 2, 4, 8
-"""Flags of a request. Descriptors come in the order payload, stdout, stderr, then stdin and the
-channel where their flag is set."""
+GROUPS = (16, 32)
+"""Flags of a request. Descriptors come in the order payload, stdout, stderr, then stdin, the
+channel and up to two doors of control groups where their flag is set."""
 
 ENDED, CPU, WALL, STARVED, KILLED, BROKEN = range(6)
 """Causes: ended by itself; over its limit of CPU or wall time; got too little of a core; ended on
@@ -36,5 +37,5 @@ CHANNEL_FD = 3
 MEMORY_EXIT = 247
 """Exit status of a program that ended with MemoryError; it only names the failure."""
 
-MAX_FDS = 5
+MAX_FDS = 7
 """Descriptors that come with one request at most."""
