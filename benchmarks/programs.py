@@ -1,24 +1,31 @@
 """HumanEval and MBPP through the program verifier: what passes, what must not, how long it takes.
 
     python benchmarks/programs.py --data FOLDER
+    python benchmarks/programs.py --data FOLDER --mutations
+    python benchmarks/programs.py --data FOLDER --peers .venv-peers/bin/python
+    python benchmarks/programs.py --repeat 1000 --load 4
 
 The folder holds `HumanEval.jsonl.gz` and `mbpp.jsonl`. Every reference solution must pass. Each is
 then tried with one seeded mutation, with an empty body, and replaced by another task's solution
 under its name: those must fail. The ones that do not are listed, with whether they also pass when
 program and tests simply run in one process: then the tests are too weak, not the verifier.
 `mutation, seen` takes for those the next mutation that the tests can see, if one of eight is.
+`--mutations` tries mutations alone and shows the lines that those which pass have changed.
+
+`--peers` names a Python that has evalplus (see `sandbox.py`) and verifies all of MBPP in both ways,
+in turn. `--repeat` judges some programs again and again beside `--load` processes that keep the
+cores busy, and counts the verdicts that differ from the first, which was given on an idle machine.
 """
 
 import argparse
 import ast
-import gzip
+import difflib
 import json
-import random
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,74 +33,30 @@ from rlvr.verifiers import Verdict, verify
 from rlvr.verifiers.programs import ProgramTests
 from rlvr.verifiers.sandbox import Ended, Limits, shared
 
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One row of a benchmark."""
-
-    name: str
-    truth: dict[str, Any]
-    solution: str
-    entry: str
-    """The function that the tests call."""
-    plain: str
-    """The tests as a program that follows the solution."""
-
-
-def humaneval(path: Path) -> Iterator[Problem]:
-    """Read HumanEval; its solutions continue their prompt."""
-    with gzip.open(path, "rt") as lines:
-        for row in map(json.loads, lines):
-            truth = {key: row[key] for key in ("prompt", "test", "entry_point")}
-            yield Problem(
-                name=row["task_id"],
-                truth=truth,
-                solution=row["prompt"] + row["canonical_solution"],
-                entry=row["entry_point"],
-                plain=f"{row['test']}\ncheck({row['entry_point']})\n",
-            )
-
-
-def mbpp(path: Path) -> Iterator[Problem]:
-    """Read MBPP; the function tested is the one that the first test calls."""
-    for row in map(json.loads, path.read_text().splitlines()):
-        truth = {key: row[key] for key in ("test_list", "test_setup_code", "challenge_test_list")}
-        solution = row["code"].replace("\r\n", "\n")
-        names = {n.name for n in ast.walk(ast.parse(solution)) if isinstance(n, ast.FunctionDef)}
-        called = [n.id for n in ast.walk(ast.parse(row["test_list"][0])) if isinstance(n, ast.Name)]
-        tests = [row["test_setup_code"], *row["test_list"], *row["challenge_test_list"]]
-        yield Problem(
-            name=f"MBPP/{row['task_id']}",
-            truth=truth,
-            solution=solution,
-            entry=next(name for name in called if name in names),
-            plain="\n".join(tests),
-        )
-
+sys.path.insert(0, str(Path(__file__).parent))
+from program_rows import Problem, humaneval, mbpp, mutated, variants
 
 MUTATIONS = 8
 """Mutations that are tried for one whose effect the tests can see."""
-
-SWAPS: dict[type, type] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.And: ast.Or,
-    ast.Or: ast.And, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-}  # fmt: skip
-
-
-def mutated(solution: str, entry: str, seed: str) -> str:
-    """Change one operator, comparison or constant of the function that is tested."""
-    tree = ast.parse(solution)
-    places: list[Callable[[], None]] = []
-    for function in tree.body:
-        if isinstance(function, ast.FunctionDef) and function.name == entry:
-            for node in ast.walk(function):
-                places += _mutations(node)
-    if not places:
-        return solution + "\nraise ValueError('nothing to change')\n"
-    random.Random(seed).choice(places)()
-    return ast.unparse(tree)
+SQUARES: dict[str, dict[str, Any]] = {
+    "calls": {"function": "f", "tests": [{"args": [n], "output": n * n} for n in range(5)]},
+    "code": {"tests": [f"assert f({n}) == {n * n}" for n in range(5)]},
+    "printing": {"tests": [{"input": f"{n}\n", "output": f"{n * n}\n"} for n in range(5)]},
+}
+BODIES = {
+    "right": "return n * n",
+    "wrong at the end": "return n * n if n < 4 else 17",
+    "raises": "return [0, 1, 4][n]",
+    "a third of its time": "import time\n    end = time.process_time() + 0.05 * (n == 4)\n"
+    "    while time.process_time() < end: pass\n    return n * n",
+    "never ends": "while n: pass\n    return 0",
+    "sleeps a little": "import time\n    time.sleep(0.02)\n    return n * n",
+    "much memory": "x = bytearray(30 << 20)\n    return n * n + x[n]",
+    "too much memory": "return len(bytearray(1 << 40))",
+    "too much output": "return 'x' * (1 << 23)",
+    "leaves": "import os\n    os._exit(0)",
+}
+"""Name → body of a function that squares, or does not."""
 
 
 def seen_mutation(problem: Problem) -> str:
@@ -104,42 +67,6 @@ def seen_mutation(problem: Problem) -> str:
         if not passes_plainly(problem, program):
             break
     return program
-
-
-def _mutations(node: ast.AST) -> Iterator[Callable[[], None]]:
-    if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in SWAPS:
-        yield lambda: setattr(node, "op", SWAPS[type(node.op)]())
-    if isinstance(node, ast.Compare):
-        yield lambda: setattr(node, "ops", [SWAPS[type(op)]() for op in node.ops])
-    if isinstance(node, ast.Constant) and type(node.value) is bool:
-        yield lambda: setattr(node, "value", not node.value)
-    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield lambda: setattr(node, "value", node.value + 1)  # pyright: ignore
-    if isinstance(node, ast.Return) and node.value is not None:
-        yield lambda: setattr(node, "value", None)
-
-
-def emptied(solution: str, entry: str) -> str:
-    """Take the body out of the function that is tested."""
-    tree = ast.parse(solution)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == entry:
-            node.body = [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def variants(problems: list[Problem]) -> dict[str, list[str]]:
-    """Return the programs to try: kind → one for each problem."""
-    others = problems[1:] + problems[:1]
-    return {
-        "reference": [p.solution for p in problems],
-        "mutation": [mutated(p.solution, p.entry, p.name) for p in problems],
-        "empty body": [emptied(p.solution, p.entry) for p in problems],
-        "another's": [
-            f"{other.solution}\n{p.entry} = {other.entry}\n"
-            for p, other in zip(problems, others, strict=True)
-        ],
-    }
 
 
 def judge_all(
@@ -160,35 +87,23 @@ def judge_all(
 
 def passes_plainly(problem: Problem, program: str) -> bool:
     """Return whether program and tests run without an exception in one process."""
-    text = f"{program}\n{problem.plain}"
+    text = "\n".join([program, *problem.tests])
     return shared().run(text, limits=Limits(cpu=10.0)).ended is Ended.OK
 
 
-def main() -> None:
-    """Judge everything and print what came out."""
-    parser = argparse.ArgumentParser(description="HumanEval and MBPP through the verifier")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--limit", type=int, default=None, help="problems of each benchmark")
-    parser.add_argument("--timeout", type=float, default=5.0, help="seconds of CPU per test")
-    parser.add_argument("--kind", default="", help="reference, mutation, 'empty body', another's")
-    options = parser.parse_args()
-    verifier = ProgramTests(timeout=options.timeout)
-    sources = {
-        "HumanEval": humaneval(options.data / "HumanEval.jsonl.gz"),
-        "MBPP": mbpp(options.data / "mbpp.jsonl"),
-    }
-    for name, source in sources.items():
-        problems = list(source)[: options.limit]
-        for kind, programs in variants(problems).items():
-            if options.kind not in ("", kind):
-                continue
-            verdicts, seconds = judge_all(verifier, problems, programs)
-            report(name, kind, problems, programs, verdicts, seconds)
-            if kind == "mutation":
-                unseen = [p for p, v in zip(problems, verdicts, strict=True) if v.reward]
-                others = [seen_mutation(problem) for problem in unseen]
-                verdicts, seconds = judge_all(verifier, unseen, others)
-                report(name, "mutation, seen", unseen, others, verdicts, seconds)
+def examine(words: argparse.Namespace, name: str, problems: list[Problem]) -> None:
+    """Judge the programs of every kind that was asked for."""
+    verifier = ProgramTests(timeout=words.timeout)
+    for kind, programs in variants(problems).items():
+        if words.kind not in ("", kind):
+            continue
+        verdicts, seconds = judge_all(verifier, problems, programs)
+        report(name, kind, problems, programs, verdicts, seconds)
+        if kind == "mutation":
+            unseen = [p for p, v in zip(problems, verdicts, strict=True) if v.reward]
+            others = [seen_mutation(problem) for problem in unseen]
+            verdicts, seconds = judge_all(verifier, unseen, others)
+            report(name, "mutation, seen", unseen, others, verdicts, seconds)
 
 
 def report(
@@ -202,10 +117,98 @@ def report(
     print(f"{name}, {kind}: {said}; {seconds:.1f} s", flush=True)
     for problem, program, verdict in zip(problems, programs, verdicts, strict=True):
         if verdict.reward != wanted:
-            plain = passes_plainly(problem, program)
-            also = "passes" if plain else "fails"
-            print(f"  {problem.name}: {verdict.reward}, {also} in one process", end=" ")
-            print(json.dumps(dict(verdict.evidence))[:400] if kind == "reference" else "")
+            also = "passes" if passes_plainly(problem, program) else "fails"
+            print(f"  {problem.name}: {verdict.reward}, {also} in one process", end="  ")
+            print(json.dumps(dict(verdict.evidence))[:400] if wanted else changed(problem, program))
+
+
+def changed(problem: Problem, program: str) -> str:
+    """Return the lines in which a program differs from the solution."""
+    old = ast.unparse(ast.parse(problem.solution)).splitlines()
+    lines = list(difflib.unified_diff(old, program.splitlines(), lineterm="", n=0))
+    return " → ".join(line[1:].strip() for line in lines[3:5]) if len(lines) < 6 else ""
+
+
+def against_evalplus(problems: list[Problem], peers: str, rounds: int) -> None:
+    """Verify all reference solutions in both ways, in turn; print seconds and their ratio."""
+    jobs = [(problem.solution, problem.tests) for problem in problems]
+    given = json.dumps({"cores": shared().size, "jobs": jobs})
+    script = Path(__file__).parent / "program_peers.py"
+    best: dict[str, float] = {}
+    for _ in range(rounds):
+        verdicts, seconds = judge_all(ProgramTests(), problems, [p.solution for p in problems])
+        done = subprocess.run(
+            [peers, str(script)], input=given, stdout=subprocess.PIPE, text=True, check=True
+        )
+        theirs = json.loads(done.stdout)
+        passed = sum(verdict.reward == 1.0 for verdict in verdicts)
+        print(f"ours {passed} of {len(problems)} in {seconds:.2f} s; evalplus {theirs['passed']} "
+              f"in {theirs['seconds']:.2f} s", flush=True)  # fmt: skip
+        best["ours"] = min(seconds, best.get("ours", seconds))
+        best["evalplus"] = min(theirs["seconds"], best.get("evalplus", theirs["seconds"]))
+    print(f"best: {best['evalplus'] / best['ours']:.2f} times as fast as evalplus")
+
+
+def programs_to_repeat() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name → program and truth: every body in every form."""
+    found = {}
+    for name, body in BODIES.items():
+        for form, truth in SQUARES.items():
+            ending = "\nprint(f(int(input())))" if form == "printing" else ""
+            found[f"{name} ({form})"] = (f"def f(n):\n    {body}{ending}", truth)
+    return found
+
+
+def repeat(count: int, load: int) -> dict[str, Counter[str]]:
+    """Judge programs again and again on busy cores; returns those whose verdicts differ."""
+    judge = ProgramTests(timeout=0.15, max_timeout=0.15, memory=512 << 20)
+    chosen = programs_to_repeat()
+    first = {name: verify(judge, *given) for name, given in chosen.items()}
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
+    differing: dict[str, Counter[str]] = {}
+    try:
+        with ThreadPoolExecutor(2 * shared().size) as threads:
+            for name, given in chosen.items():
+                start = time.perf_counter()
+                turns = [threads.submit(verify, judge, *given) for _ in range(count)]
+                verdicts = [turn.result() for turn in turns]
+                other = [v for v in verdicts if v != first[name]]
+                seconds = time.perf_counter() - start
+                print(f"{name}: {first[name].status}, {count - len(other)} of {count} the same, "
+                      f"{seconds:.1f} s", flush=True)  # fmt: skip
+                if other:
+                    differing[name] = Counter(f"{v.status}: {v.evidence}" for v in other)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    return differing
+
+
+def main() -> None:
+    """Judge everything and print what came out."""
+    parser = argparse.ArgumentParser(description="HumanEval and MBPP through the verifier")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--limit", type=int, default=None, help="problems of each benchmark")
+    parser.add_argument("--timeout", type=float, default=5.0, help="seconds of CPU per test")
+    parser.add_argument("--kind", default="", help="reference, mutation, 'empty body', another's")
+    parser.add_argument("--mutations", action="store_const", const="mutation", dest="kind")
+    parser.add_argument("--peers", help="a Python that has evalplus")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison with evalplus")
+    parser.add_argument("--repeat", type=int, default=0, help="verdicts of each program")
+    parser.add_argument("--load", type=int, default=0, help="busy processes beside")
+    words = parser.parse_args()
+    if words.repeat:
+        differing = repeat(words.repeat, words.load)
+        raise SystemExit(json.dumps(differing, indent=1) if differing else 0)
+    if words.data is None:
+        parser.error("--data FOLDER is needed, or --repeat")
+    if words.peers:
+        problems = list(mbpp(words.data / "mbpp.jsonl"))[: words.limit]
+        return against_evalplus(problems, words.peers, words.rounds)
+    examine(words, "HumanEval", list(humaneval(words.data / "HumanEval.jsonl.gz"))[: words.limit])
+    examine(words, "MBPP", list(mbpp(words.data / "mbpp.jsonl"))[: words.limit])
+    return None
 
 
 if __name__ == "__main__":

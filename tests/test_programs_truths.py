@@ -1,9 +1,11 @@
 """The forms of truths of programs, what is broken about them, and where a program stands."""
 
 import base64
+import builtins
 import json
 import os
 import pickle
+import time
 import zlib
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from rlvr.verifiers import Status, UsageError, Verdict, make, verify
 from rlvr.verifiers.programs import ProgramTests, find_program
+from rlvr.verifiers.programs.prelude import NAMES, prelude
 from rlvr.verifiers.programs.truths import pickled_text
 
 JUDGE = ProgramTests(timeout=0.5, max_timeout=2.0)
@@ -57,6 +60,18 @@ MBPP: dict[str, Any] = {
         ),
         ("print(input())", {"input_output": {"inputs": ["a", ["b"]], "outputs": ["a\n", "b"]}}),
         (
+            "def pair(a: int) -> List[int]: return [a, gcd(a, 4)][:a]",
+            {"input_output": {"fn_name": "pair", "inputs": [[1], [2]], "outputs": [[1], [2, 2]]}},
+        ),
+        (
+            "n: Optional[int] = int(input())\nprint(sum(accumulate(range(n))), math.inf)",
+            {"input_output": {"inputs": ["4"], "outputs": ["10 inf"]}},
+        ),
+        (
+            "def one(a): return [a]",
+            {"input_output": {"fn_name": "one", "inputs": [[1], [2]], "outputs": [[1], [2]]}},
+        ),
+        (
             "class Solution:\n    def first(self, xs, k): return (xs[0], float(k))",
             {
                 "public_test_cases": json.dumps(
@@ -75,6 +90,39 @@ def test_right_programs_pass_in_every_form(program: str, truth: dict[str, Any]) 
     assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
     assert verdict.cost["cpu"] > 0
     assert verdict.cost["memory"] > 1e6
+
+
+@pytest.mark.parametrize(
+    ("program", "imports"),
+    [
+        ("def f(xs: List[int]): return heappop(xs)",
+         "from heapq import heappop; from typing import List"),
+        ("import bisect\nbisect.insort(xs, 1)", "from bisect import insort; import bisect"),
+        ("bisect(xs, 1)", "from bisect import bisect"),
+        ("math = 5\nprint(math)", ""),
+        ("re.sub(*x)", "import re"),
+    ],
+)  # fmt: skip
+def test_contest_programs_get_the_imports_that_they_leave_out(program: str, imports: str) -> None:
+    assert prelude(program) == imports
+
+
+def test_every_name_of_the_usual_imports_is_there_and_hides_no_builtin() -> None:
+    for module, names in NAMES.items():
+        exec(f"from {module} import {', '.join(names)}", {})
+        assert not set(names) & vars(builtins).keys()
+
+
+def test_imports_that_were_left_out_are_missed_elsewhere() -> None:
+    assert verify(JUDGE, "def square(x: List) -> int: return x * x", SQUARE).reward == 0.0
+
+
+def test_no_text_takes_long_to_look_through() -> None:
+    start = time.process_time()
+    for text in ("```" + " " * 150_000 + "`", " " * 150_000 + "x", "`" * 150_000 + "x`"):
+        assert find_program(text) in (text, None)
+    assert verify(JUDGE, "\n" * 190_000 + "square = abs", SQUARE).reward == 0.0
+    assert time.process_time() - start < 5
 
 
 def test_packed_tests_are_read_without_unpickling() -> None:
@@ -128,6 +176,7 @@ def test_broken_truths_are_unscored_and_named(truth: Any, message: str) -> None:
         {"reward": "some"}, {"weights": (1, 2)}, {"weights": (0, 0, 0)}, {"weights": (-1, 1, 1)},
         {"timeout": 0}, {"scale": -1}, {"memory": 1}, {"tolerance": 2}, {"whitespace": "some"},
         {"types": "any"}, {"unordered": 1}, {"max_timeout": 1e9}, {"tolerance": True},
+        {"tier": "docker"}, {"require": "some"},
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from rlvr.verifiers.programs import End, ProgramTests, tag
 from rlvr.verifiers.programs.session import Lost
 
 JUDGE = ProgramTests(timeout=0.5, max_timeout=2.0)
+HASTY = ProgramTests(timeout=0.2)
 SQUARE: dict[str, Any] = {
     "function": "square",
     "tests": [{"args": [3], "output": 9}, {"args": [-2], "output": 4}],
@@ -64,10 +65,10 @@ def fails(program: str, truth: dict[str, Any], judge: ProgramTests = JUDGE) -> d
 def test_ways_to_fail_are_kept_apart(program: str, end: End, status: Status) -> None:
     assertions = {"tests": ["assert square(3) == 9", "assert square(-2) == 4"]}
     for truth in (SQUARE, assertions):
-        verdict = verify(JUDGE, program, truth)
+        verdict = verify(HASTY, program, truth)
         assert (verdict.reward, verdict.status) == (0.0, status)
         assert verdict.evidence["failed"]["end"] == end, verdict
-        assert verdict == verify(JUDGE, program, truth)
+        assert verdict == verify(HASTY, program, truth)
 
 
 def test_evidence_names_the_test_and_what_it_wanted() -> None:
@@ -123,6 +124,8 @@ def test_gates_pay_for_what_is_reached() -> None:
     }
     for program, reward in rewards.items():
         assert verify(gates, program, SQUARE).reward == pytest.approx(reward)
+    later = "def square(x): return 0 if x > 0 else [][x]"  # the second test raises
+    assert verify(gates, later, SQUARE).reward == pytest.approx(0.1)
     assert verify(gates, "def square(x): return 0", SQUARE).parts == {
         "parses": 1.0, "runs": 1.0, "passes": 0.0,
     }  # fmt: skip
@@ -229,6 +232,7 @@ def test_a_special_judge_decides_where_many_answers_are_right() -> None:
     }
     assert verify(ProgramTests(reward="fraction"), "def f(n): return 3", calls).reward == 0.5
     assert verify(JUDGE, "def f(n): return 5", calls).reward == 1.0
+    assert verify(JUDGE, "def f(n): return float('nan')", calls).reward == 0.0
     for broken in ("def judge(", "x = 1", "def judge(a, b, c): return 7"):
         verdict = verify(JUDGE, "def f(n): return 3", {**calls, "judge": broken})
         assert verdict.status is Status.BAD_TRUTH, verdict
@@ -236,7 +240,7 @@ def test_a_special_judge_decides_where_many_answers_are_right() -> None:
 
 def test_the_truths_own_solution_stretches_the_time_and_must_pass() -> None:
     slow = "def f(n):\n    s = 0\n    for i in range(n): s += i\n    return s"
-    truth = {"function": "f", "tests": [{"args": [3_000_000], "output": 4499998500000}]}
+    truth = {"function": "f", "tests": [{"args": [8_000_000], "output": 31999996000000}]}
     tight = ProgramTests(timeout=0.05, scale=20.0, max_timeout=20.0)
     assert verify(tight, slow, truth).status is Status.TIMEOUT
     assert verify(tight, slow, {**truth, "solution": slow}).reward == 1.0
@@ -308,10 +312,10 @@ def _servers() -> list[int]:
 
 
 def test_a_server_that_dies_in_the_middle_costs_nobody_their_reward() -> None:
-    program = "import time\ndef square(x):\n    time.sleep(0.4)\n    return x * x"
+    program = "import time\ndef square(x):\n    time.sleep(0.2)\n    return x * x"
     assert verify(JUDGE, program, SQUARE).reward == 1.0
     for truth in (SQUARE, {"tests": ["assert square(3) == 9"]}):
-        timer = threading.Timer(0.2, lambda: [os.kill(p, signal.SIGKILL) for p in _servers()])
+        timer = threading.Timer(0.1, lambda: [os.kill(p, signal.SIGKILL) for p in _servers()])
         timer.start()
         verdict = verify(JUDGE, program, truth)
         timer.join()
@@ -326,6 +330,28 @@ def test_a_sandbox_that_cannot_be_had_is_an_error_and_no_zero() -> None:
     verdict = verify(Broken(), "def square(x): return x", SQUARE)
     assert (verdict.reward, verdict.status) == (None, Status.ERROR)
     assert "no servers today" in verdict.evidence["reason"]
+
+
+@pytest.mark.parametrize("tier", ["ns", "flat"])
+def test_the_sandbox_can_be_chosen_and_is_named_in_the_verdict(tier: Any) -> None:
+    verdict = verify(ProgramTests(tier=tier), "def square(x): return x * x", SQUARE)
+    assert (verdict.reward, verdict.evidence["tier"]) == (1.0, tier)
+
+
+def test_answers_that_are_large_again_and_again_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rlvr.verifiers.programs.asserts.MAX_ANSWERS", 2_000_000)
+    program = "def f(n): return 'x' * 300_000"
+    truth = {"tests": ["for n in range(1000): f(n)"]}
+    failed = fails(program, truth, ProgramTests())
+    assert failed["end"] == End.OUTPUT
+    many = {"function": "f", "tests": [{"args": [n], "output": "x"} for n in range(4)]}
+    verdict = verify(ProgramTests(reward="fraction"), program, many)
+    assert verdict.reward == 0.0
+    assert "an answer of more than" in verdict.evidence["reason"]
+    long = {"function": "f", "tests": [{"args": [1], "output": "x" * 300_000}]}
+    assert verify(ProgramTests(), program, long).reward == 1.0
 
 
 def test_the_environment_is_stated() -> None:

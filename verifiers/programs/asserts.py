@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import TaskError
 from ..sandbox import Pool, Slot
-from .candidate import Answer, Candidate, ended
+from .candidate import Answer, Asked, Candidate, ended
 from .comparison import show
 from .encoding import read
 from .guest.codec import encode
@@ -25,6 +25,8 @@ from .session import Bounds, Failed, Partner
 
 MAX_REMOTE_CALLS = 100_000
 """Questions that the tests of one program may ask."""
+MAX_ANSWERS = 64 << 20
+"""Bytes of all answers to them: each costs us more to read than the program to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,7 @@ class _Round:
         self.last = ""
         self.got = ""
         self.asked = 0
+        self.taken = 0
 
     def run(self, todo: list[tuple[int, str]], every: bool) -> int:
         """Run tests until one breaks something; returns how many are done."""
@@ -224,16 +227,20 @@ class _Round:
     def _test(self, partner: Partner, line: str | bytes, place: int, test: str) -> bool:
         """Pass lines on until the test has ended."""
         said = self._tests_say(partner, line)
-        pending: list[int] = []
+        pending: list[Asked] = []
         while said[0] != "result":
             self.asked += 1
             if self.asked > MAX_REMOTE_CALLS:
                 raise Failed(End.TIMEOUT, f"more than {MAX_REMOTE_CALLS} calls")
             if said[1] not in ("answer", "refused"):
-                pending.append(said[0])
+                after = said[1] == "call" and said[-1] is True
+                pending.append(Asked(said[0], 1 + after, said[1] == "next"))
                 self.last = self._shown(said)
             assert self.candidate is not None
-            answer = self.candidate.ask(pending[-1], self.heard)
+            answer = self.candidate.ask(self.heard, pending[-1])
+            self.taken += len(answer.line)
+            if self.taken > MAX_ANSWERS:
+                raise Failed(End.OUTPUT, f"answers of more than {MAX_ANSWERS} bytes")
             if answer.what != "callback":
                 pending.pop()
                 self._note(answer)

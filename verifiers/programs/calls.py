@@ -3,15 +3,16 @@
 The program answers one call at a time in a process of its own. What is expected never goes there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..sandbox import Pool, Slot
 from .asserts import MAX_LATE
-from .candidate import Answer, Candidate, ended
+from .candidate import Answer, Asked, Candidate, ended
 from .comparison import Same, show
 from .guest.codec import quoted
 from .judges import Judge
+from .prelude import prelude
 from .results import End, Results, TestResult
 from .session import Bounds, Failed
 
@@ -29,6 +30,13 @@ class Call:
     """What the arguments must be afterwards, a list of trees, where that is tested."""
     shown: str = ""
     """The arguments as evidence shows them."""
+    size: int = 0
+    """Characters of what comes back when it is right."""
+
+
+ROOM = 1 << 18
+"""Bytes of an answer that are read in any case: a wrong one may be longer than the right one, but
+reading megabytes call after call would cost us more than it costs the program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,8 @@ class CallTests:
     same: Same = field(default_factory=Same)
     judge: str = ""
     """Source of a special judge."""
+    imports: bool = False
+    """Whether programs may leave out the usual imports."""
 
     def __len__(self) -> int:
         """How many tests there are."""
@@ -85,7 +95,10 @@ class _Running:
         results: Results,
     ) -> None:  # fmt: skip
         self.tests, self.source, self.pool = tests, source, pool
-        self.bounds, self.slot, self.results = bounds, slot, results
+        self.slot, self.results = slot, results
+        if not tests.judge:
+            bounds = replace(bounds, answer=ROOM + 4 * max(call.size for call in tests.calls))
+        self.bounds = bounds
         self.candidate: Candidate | None = None
         self.judge = Judge(tests.judge, slot, pool, bounds, len(tests))
 
@@ -95,7 +108,8 @@ class _Running:
             if self.candidate is None:
                 self._start(place)
             assert self.candidate is not None
-            answer = self.candidate.ask(place, self._line(place, call))
+            asked = Asked(place, 1 + (call.after is not None))
+            answer = self.candidate.ask(self._line(place, call), asked)
             return self._judged(place, call, answer)
         except Failed as failure:
             self.candidate = None
@@ -115,7 +129,10 @@ class _Running:
         self.results.runs += 1
         left = len(self.tests) - place
         try:
-            self.candidate = Candidate(self.slot, self.pool, self.source, self.bounds, left)
+            imports = prelude(self.source) if self.tests.imports else ""
+            self.candidate = Candidate(
+                self.slot, self.pool, self.source, self.bounds, left, imports
+            )
         except Failed:
             self.results.loaded = place > 0
             raise
@@ -133,7 +150,7 @@ class _Running:
             return TestResult(
                 end=ended(name), test=place, reason=f"{name}: {message}".rstrip(": "), **shown
             )
-        if answer.what != "value" or len(answer.given) != 1 + (call.after is not None):
+        if answer.what != "value":
             assert self.candidate is not None
             raise self.candidate.failed(End.MALFORMED, f"it answered a call with '{answer.what}'")
         shown["got"] = show(answer.given[0])

@@ -12,6 +12,16 @@ from .session import Bounds, Failed, Partner
 SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 
 
+class Asked(NamedTuple):
+    """A request, and what may answer it."""
+
+    number: int
+    values: int = 1
+    """Values that come back: the result, and where that is asked for the arguments."""
+    ends: bool = False
+    """Whether "there are no more" is an answer."""
+
+
 class Answer(NamedTuple):
     """What a candidate answered."""
 
@@ -25,23 +35,25 @@ class Answer(NamedTuple):
 class Candidate:
     """A program that has been loaded and answers calls."""
 
-    def __init__(self, slot: Slot, pool: Pool, source: str, bounds: Bounds, tests: int) -> None:
-        """Start and load it.
+    def __init__(
+        self, slot: Slot, pool: Pool, source: str, bounds: Bounds, tests: int, imports: str = ""
+    ) -> None:
+        """Start and load it, after `imports`.
 
         Raises:
             Failed: It does not load.
             Lost: The sandbox failed.
         """
-        text = program("candidate", pool.python, source)
+        text = program("candidate", pool.python, f"{imports}\n{source}")
         self.partner = Partner(slot, text, bounds, tests)
-        answer = self.ask(0, f'[0,"load",{quoted(source)}]')
+        answer = self.ask(f'[0,"load",{quoted(source)},{quoted(imports)}]', Asked(0))
         if answer.what == "raised":
             name, message = answer.given
             raise self.failed(
                 End.SYNTAX if name in SYNTAX_ERRORS else ended(name), f"{name}: {message}"
             )
 
-    def ask(self, number: int, line: str | bytes) -> Answer:
+    def ask(self, line: str | bytes, asked: Asked) -> Answer:
         """Send a request and check the form of its answer.
 
         Raises:
@@ -49,8 +61,8 @@ class Candidate:
         """
         reply = self.partner.ask(line)
         try:
-            what, *given = checked(read(reply), number)
-            if b'"function"' in reply and _holds_function(given):
+            what, *given = checked(read(reply), asked)
+            if (b"function" in reply or b"\\u" in reply) and _holds_function(given):
                 raise Malformed("a function of ours")
         except Malformed as error:
             raise self.failed(End.MALFORMED, f"its answer has {error}") from None
@@ -65,28 +77,25 @@ class Candidate:
         return self.partner.close()
 
 
-def checked(message: Any, number: int) -> list[Any]:
-    """Return the content of an answer to request `number`.
+def checked(message: Any, asked: Asked) -> list[Any]:
+    """Return the content of the answer to a request.
 
     Raises:
         Malformed: It is none.
     """
     if type(message) is not list or len(message) < 2 or type(message[0]) is not int:
         raise Malformed("no number")
-    if message[0] != number:
-        raise Malformed(f"the number {message[0]} instead of {number}")
+    if message[0] != asked.number:
+        raise Malformed(f"the number {message[0]} instead of {asked.number}")
     what, given = message[1], message[2:]
-    if type(what) is not str or len(given) not in COUNTS.get(what, ()):
-        raise Malformed("no form that is known")
+    counts = {"value": asked.values, "raised": 2, "callback": 2, "stop": 0 if asked.ends else -1}
+    if type(what) is not str or len(given) != counts.get(what):
+        raise Malformed("no form that answers this")
     if what == "raised" and not all(type(part) is str for part in given):
         raise Malformed("an exception without a name")
     if what == "callback" and not (type(given[0]) is int and type(given[1]) is list):
         raise Malformed("a call back to nothing")
     return message[1:]
-
-
-COUNTS = {"value": (1, 2), "raised": (2,), "stop": (0,), "callback": (2,)}
-"""Kind of answer → how many parts it may have."""
 
 
 def _holds_function(tree: Any) -> bool:

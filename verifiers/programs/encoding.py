@@ -9,6 +9,7 @@ Integers and floats are bounded in length, nesting in depth, the line in bytes b
 import json
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from ..errors import TaskError
@@ -18,10 +19,10 @@ MAX_BRACKETS = 3 * MAX_DEPTH + 8
 """Levels of brackets in a line: up to three for one of the value (a dict), and the message's."""
 _SUSPECT = re.compile(r"[0-9]{20}|[eE]\+?[0-9]{3}")
 """Where this is not found, no number can be too long or too large."""
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?')
+"""Possessive, and with a last one that may be open: never a second look at the same character."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_TOO_MANY = b"[" * (MAX_BRACKETS + 1)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _HEX = re.compile(r"-?[0-9a-f]+")
 _BYTES = re.compile(r"(?:[0-9a-f]{2})*")
 _DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:E[+-]?[0-9]{1,6})?|Infinity|s?NaN[0-9]*)")
@@ -177,6 +178,8 @@ def read(line: bytes) -> Any:
     """
     try:
         text = line.decode("ascii")
+        if text != text.strip():
+            raise Malformed("white space around it")
         _check_depth(text)
         return (_CAREFUL if _SUSPECT.search(text) else _FAST).decode(text)
     except Malformed:
@@ -186,21 +189,11 @@ def read(line: bytes) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    """Refuse brackets nested too deeply, before anything descends into them.
-
-    What is innermost is taken out again and again: a pass for each level, none of them in Python.
-    """
+    """Refuse brackets nested too deeply, before anything descends into them."""
     if text.count("[") + text.count("{") <= MAX_BRACKETS:
         return
-    marks = _STRING.sub("", text).encode().translate(_ONE_KIND, _NO_BRACKETS)
-    for _ in range(MAX_BRACKETS):
-        if _TOO_MANY in marks:
-            break
-        size = len(marks)
-        marks = marks.replace(b"[]", b"")
-        if len(marks) == size:
-            return  # nothing is left, or they do not match, which the reader will say
-    if marks:
+    marks = _STRING.sub("", text).encode().translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, marks)), default=0) > MAX_BRACKETS:
         raise Malformed(f"nested more than {MAX_DEPTH} levels deep")
 
 

@@ -12,7 +12,8 @@ from ..extract import after_think, before_stop
 
 MAX_SOURCE = 200_000
 """Characters of a program."""
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)$", re.MULTILINE)
+"""Possessive throughout: a line that is no fence is looked at once."""
 LANGUAGES = frozenset(["", "python", "python3", "py", "py3", "python 3"])
 """What may stand after the fence."""
 

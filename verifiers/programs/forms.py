@@ -136,14 +136,16 @@ def _call(test: Mapping[str, Any], read: Callable[[Any], Any]) -> Call:
     given = [read(value) for value in args]
     pairs = [[str(name), read(value)] for name, value in named.items()]
     shown = [show(value) for value in given] + [f"{name}={show(v)}" for name, v in pairs]
-    after = test.get("after")
+    after = None if test.get("after") is None else [read(value) for value in test["after"]]
+    expected = read(test.get("output"))
     return Call(
         args=as_line(given),
         named='{"dict":' + as_line(pairs) + "}",
         given=given,
-        expected=read(test.get("output")),
-        after=None if after is None else [read(value) for value in after],
+        expected=expected,
+        after=after,
         shown=", ".join(shown),
+        size=len(as_line([expected, after])),
     )
 
 

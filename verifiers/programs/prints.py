@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from ..sandbox import Ended, Job, Outcome, Pool
 from .asserts import MAX_LATE
 from .judges import Judge
+from .prelude import prelude
 from .results import STOPPED, End, Results, TestResult
 from .session import FAILURES, Bounds, Failed, Lost
 from .texts import Output
@@ -22,6 +23,8 @@ class PrintTests:
     output: Output = field(default_factory=Output)
     judge: str = ""
     """Source of a special judge."""
+    imports: bool = False
+    """Whether programs may leave out the usual imports."""
 
     def __len__(self) -> int:
         """How many tests there are."""
@@ -44,6 +47,9 @@ def run_prints(
         Lost: The sandbox failed.
     """
     results = Results(tier=pool.tier)
+    imports = prelude(source) if tests.imports else ""
+    if imports and "__future__" not in source:  # which must come first
+        source = f"{imports}\n{source}"
     late = 0
     for place, (given, expected) in enumerate(tests.pairs):
         # room for all of the right output, and for a wrong one to be told from a flood

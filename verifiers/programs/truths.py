@@ -14,7 +14,8 @@ Any of them may have `solution` (a program known to be right: it is run first, a
 stretch the time limit), `judge` (source of a special judge), and the options of `ProgramTests`
 about comparing: `tolerance`, `whitespace`, `unordered`, `types`, and `timeout` and `memory`. Values
 of calls are JSON, so that an object is a dict with texts as keys; with `"values": "tagged"` they
-are what `tag` makes of any plain value.
+are what `tag` makes of any plain value. In the forms of APPS and LiveCodeBench a program may leave
+out the usual imports, as it may in their own harnesses.
 """
 
 import ast
@@ -23,6 +24,7 @@ import json
 import pickletools
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import TaskError, UsageError
@@ -128,15 +130,16 @@ def _apps(truth: Mapping[str, Any], comparing: Comparing) -> Tests:
     if len(inputs) != len(outputs):
         raise TaskError(f"{len(inputs)} inputs and {len(outputs)} outputs; expected as many")
     if data.get("fn_name"):
-        # a result is written as a list of one, but not in every row
-        results = [out[0] if isinstance(out, list) and len(out) == 1 else out for out in outputs]
-        tests = [{"args": a, "output": o} for a, o in zip(inputs, results, strict=True)]
-        return _methods(str(data["fn_name"]), tests, truth, comparing)
+        tests = [{"args": a, "output": o} for a, o in zip(inputs, outputs, strict=True)]
+        made = _methods(str(data["fn_name"]), tests, truth, comparing)
+        # some rows write every result as a list of one, and nothing says which
+        wrapped = all(isinstance(out, list) and len(out) == 1 for out in outputs)
+        return replace(made, same=replace(made.same, wrapped=wrapped))
     pairs = [
         (text_of({"input": a}, "input"), text_of({"output": b}, "output"))
         for a, b in zip(inputs, outputs, strict=True)
     ]
-    return printing(pairs, truth, comparing)
+    return replace(printing(pairs, truth, comparing), imports=True)
 
 
 def _livecodebench(truth: Mapping[str, Any], comparing: Comparing) -> Tests:
@@ -160,7 +163,7 @@ def _livecodebench(truth: Mapping[str, Any], comparing: Comparing) -> Tests:
     if kinds != {"stdin"}:
         raise TaskError(f"a LiveCodeBench row has tests of one type, got {sorted(map(str, kinds))}")
     pairs = [(text_of(case, "input"), text_of(case, "output")) for case in cases]
-    return printing(pairs, truth, comparing)
+    return replace(printing(pairs, truth, comparing), imports=True)
 
 
 def _methods(
@@ -168,7 +171,8 @@ def _methods(
 ) -> CallTests:
     """Calls of a function, or of a method of `Solution` if the program has that class."""
     lenient = Comparing(**{**vars(comparing), "types": "json"})
-    return calls({"function": f"Solution|{name}", "tests": tests, **_rest(truth)}, lenient)
+    made = calls({"function": f"Solution|{name}", "tests": tests, **_rest(truth)}, lenient)
+    return replace(made, imports=True)
 
 
 def _rest(truth: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class ProgramTests:
         python: str | None = None,
         packages: tuple[str, ...] = (),
         require: Literal["ns", "flat"] | None = None,
+        tier: Literal["ns", "flat"] | None = None,
     ) -> None:
         """Check the options; no sandbox is started yet.
 
@@ -84,6 +85,7 @@ class ProgramTests:
             python: Interpreter that programs run under.
             packages: Distributions that programs may import.
             require: Refuse a sandbox weaker than this.
+            tier: The sandbox to take; the strongest that works here if not given.
 
         Raises:
             UsageError: An option is out of range.
@@ -101,13 +103,16 @@ class ProgramTests:
             raise UsageError(f"memory={memory!r}; expected bytes, at least {64 * MIB}")
         self.reward: Reward = reward
         self.weights = tuple(map(float, weights))
+        for name, walls in (("require", require), ("tier", tier)):
+            if walls not in (None, "ns", "flat"):
+                raise UsageError(f"{name}={walls!r:.50}; expected ns, flat or None")
         self.timeout, self.scale, self.max_timeout = timeout, scale, max_timeout
         self.memory = memory
         self.comparing = Comparing(
             tolerance=tolerance, whitespace=whitespace, unordered=unordered, types=types
         )
         self.whole = whole
-        self.place = (python, tuple(packages), require)
+        self.place = (python, tuple(packages), require, tier)
 
     name = "program"
 
@@ -127,7 +132,7 @@ class ProgramTests:
             if isinstance(solution, str):
                 bounds = self._stretched(truth, tests, solution, bounds)
             source = _in_place(truth, source)
-            results = self._run(tests, source, bounds, every=self.reward == "fraction")
+            results = self._run(tests, source, bounds, every=self.reward != "all")
         except Lost as error:
             return Verdict.error(f"the sandbox failed: {error}")
         return self._verdict(tests, results)
@@ -295,17 +300,20 @@ def _cached_tests(truth: Any, comparing: Comparing) -> Tests:
 
 
 @functools.lru_cache(maxsize=8)
-def _own_pool(python: str | None, packages: tuple[str, ...], require: Any) -> Pool:
-    return Pool(python=python, packages=packages, require=require)
+def _own_pool(python: str | None, packages: tuple[str, ...], require: Any, tier: Any) -> Pool:
+    return Pool(python=python, packages=packages, require=require, tier=tier)
 
 
 def pool_for(
-    python: str | None, packages: tuple[str, ...], require: Literal["ns", "flat"] | None
+    python: str | None,
+    packages: tuple[str, ...] = (),
+    require: Literal["ns", "flat"] | None = None,
+    tier: Literal["ns", "flat"] | None = None,
 ) -> Pool:
     """Return the pool of this process for programs of one kind."""
-    if python is None and not packages and require is None:
+    if python is None and not packages and require is None and tier is None:
         return shared()
-    return _own_pool(python, packages, require)
+    return _own_pool(python, packages, require, tier)
 
 
 def _version(python: str | None) -> str:

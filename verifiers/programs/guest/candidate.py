@@ -60,9 +60,10 @@ class Candidate:
             report()
             return f'"raised",{encode(type(error).__name__[:80], str)},{encode(text(error), str)}'
 
-    def load(self, source: str) -> str:
-        """Run the program's top level."""
+    def load(self, source: str, prelude: str) -> str:
+        """Run the program's top level, after imports that it may have left out."""
         sys.modules["solution"] = self.module
+        exec(prelude, self.module.__dict__)
         exec(compile(source, "solution.py", "exec", dont_inherit=True), self.module.__dict__)
         return '"value",null'
 
