@@ -17,6 +17,16 @@ from .errors import (
     WorkerError,
 )
 from .exploits import EXPLOITS, Exploit
+from .group_rewards import GroupReward
+from .groups import (
+    GroupVerifier,
+    describe_group,
+    group_names,
+    group_verifier,
+    make_group,
+    register_group,
+    verify_group,
+)
 from .isolation import Isolated, guarded, isolated
 from .protocol import FunctionVerifier, Verifier, verifier, verify
 from .reasons import class_counts, explain, reason_class
@@ -31,6 +41,8 @@ __all__ = [
     "Exploit",
     "Finding",
     "FunctionVerifier",
+    "GroupReward",
+    "GroupVerifier",
     "Isolated",
     "Message",
     "ModelError",
@@ -52,17 +64,23 @@ __all__ = [
     "check_verifier",
     "class_counts",
     "describe",
+    "describe_group",
     "explain",
     "gates",
+    "group_names",
+    "group_verifier",
     "guarded",
     "isolated",
     "make",
+    "make_group",
     "names",
     "reason_class",
     "register",
+    "register_group",
     "verifier",
     "verify",
     "verify_each",
+    "verify_group",
     "verify_many",
     "weighted",
 ]

@@ -71,7 +71,9 @@ def verify(verifier: Verifier, completion: str, truth: Any, **context: Any) -> V
     """
     try:
         value = verifier(completion, truth, **context)
-        return as_verdict(_await(value) if inspect.isawaitable(value) else value)
+        if type(value) is Verdict:
+            return value
+        return as_verdict(awaited(value) if inspect.isawaitable(value) else value)
     except BaseException as error:
         return failure(error)
 
@@ -127,8 +129,14 @@ class FunctionVerifier:
     def __call__(self, completion: str, truth: Any, **context: Any) -> Verdict | Awaitable[Verdict]:
         """Judge one completion, passing on the context that the function asks for."""
         if not self._all:
-            context = {key: value for key, value in context.items() if key in self._context}
+            context = (
+                {key: value for key, value in context.items() if key in self._context}
+                if self._context
+                else {}
+            )
         value = self.function(completion, truth, **context)
+        if type(value) in (bool, float, int):
+            return Verdict.score(float(value))  # pyright: ignore
         return _lifted(value) if inspect.isawaitable(value) else as_verdict(value)
 
     def __repr__(self) -> str:
@@ -187,7 +195,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Loop.forget)
 
 
-def _await(value: Awaitable[Any]) -> Any:
+def awaited(value: Awaitable[Any]) -> Any:
     """Wait for an awaitable from any thread, whether or not an event loop runs there."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor

@@ -7,6 +7,8 @@ and one line in `_TABLE`; a user's own verifier is added with `register`.
 import functools
 import importlib
 import inspect
+import json
+import shlex
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ _TABLE: dict[str, str | Factory | Verifier] = {
     "format": "rlvr.verifiers.forms:Format",
     "math": "rlvr.verifiers.mathematics:MathAnswer",
     "program": "rlvr.verifiers.programs:ProgramTests",
+    "judge": "rlvr.verifiers.judging:Judge",
 }
 
 
@@ -92,23 +95,61 @@ def make(name: str | Verifier, **options: Any) -> Verifier:
 
     A plain function `(completion, truth)` is lifted as by `@verifier`.
 
+    Args:
+        name: A name in the table, perhaps with options behind it, as where a text is all that can
+            be given: `"exact case=false"`; or a verifier.
+        options: Its options.
+
     Raises:
         UsageError: The name or an option is unknown, or an option that is needed is missing.
 
     Example:
-        >>> make("exact")("Paris", "Paris").reward
+        >>> make("exact case=false")("Paris", "PARIS").reward
         1.0
     """
     if not isinstance(name, str):
         if options:
             raise UsageError(f"options {sorted(options)} need a verifier's name, got {name!r:.100}")
         return _as_verifier(name)
+    if name not in _TABLE:
+        name, in_words = worded(name)
+        options = {**in_words, **options}
     factory = load(name)
     if not _makes(factory):
         if options:
             raise UsageError(f"verifier '{name}' takes no options, got {sorted(options)}")
         return _as_verifier(cast(Verifier, factory))
-    return _built(name, factory, options)
+    return _as_verifier(built(f"verifier '{name}'", factory, options))
+
+
+def worded(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a name with options behind it; a value is JSON where it can be, else the text itself.
+
+    Raises:
+        UsageError: An option is not `name=value`, or stands twice.
+
+    Example:
+        >>> worded("number absolute=0.01 extract='[\\"boxed\\"]'")
+        ('number', {'absolute': 0.01, 'extract': ['boxed']})
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r:.200} is no name with options: {error}") from None
+    name = words[0] if words else text
+    options: dict[str, Any] = {}
+    for word in words[1:]:
+        option, equals, value = word.partition("=")
+        if not equals or not option.isidentifier() or option in options:
+            raise UsageError(
+                f"'{name}': an option is name=value, given once, got '{word}'; for example "
+                '"exact case=false"'
+            )
+        try:
+            options[option] = json.loads(value)
+        except json.JSONDecodeError:
+            options[option] = value
+    return name, options
 
 
 def _as_verifier(given: object) -> Verifier:
@@ -130,15 +171,24 @@ def _makes(entry: Factory | Verifier) -> bool:
     return list(inspect.signature(entry).parameters)[:2] != ["completion", "truth"]
 
 
-def _built(name: str, factory: Factory | Verifier, options: dict[str, Any]) -> Verifier:
-    """Call a factory with its options, checked against its signature."""
+def built(what: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Call a factory with its options, checked against its signature.
+
+    Args:
+        what: Kind and name of what is made, for errors: `"verifier 'math'"`.
+        factory: A class or function.
+        options: Its keywords.
+
+    Raises:
+        UsageError: An option is unknown, or one that is needed is missing.
+    """
     parameters = inspect.signature(factory).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for option in options:
             if option not in parameters:
-                raise unknown(f"option of verifier '{name}'", option, parameters)
+                raise unknown(f"option of {what}", option, parameters)
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise UsageError(f"verifier '{name}' cannot be made: {error}") from None
-    return _as_verifier(factory(**options))
+        raise UsageError(f"{what} cannot be made: {error}") from None
+    return factory(**options)

@@ -35,7 +35,7 @@ class Status(StrEnum):
     @property
     def scored(self) -> bool:
         """Whether a verdict of this status carries a reward."""
-        return self not in (Status.BAD_TRUTH, Status.ERROR)
+        return self is not Status.BAD_TRUTH and self is not Status.ERROR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +59,11 @@ class Verdict:
 
     def __post_init__(self) -> None:
         """Check that reward and status agree."""
-        object.__setattr__(self, "status", Status(self.status))
+        if type(self.status) is not Status:
+            object.__setattr__(self, "status", Status(self.status))
         if isinstance(self.reward, str | bytes):
             raise ValueError(f"a reward is a number, got {self.reward!r:.100}")
-        if self.reward is not None:
+        if self.reward is not None and type(self.reward) is not float:
             object.__setattr__(self, "reward", float(self.reward))
         if (self.reward is not None) != self.status.scored:
             raise ValueError(
