@@ -25,9 +25,16 @@ def batch_infos(infos: Mapping[int, Mapping[str, Any]], num_envs: int) -> dict[s
         {'n': array([0, 3]), '_n': array([False,  True])}
     """
     columns: dict[str, dict[int, Any]] = {}
-    for i, info in infos.items():
-        for key, value in info.items():
-            columns.setdefault(key, {})[i] = value
+    keys = [tuple(info) for info in infos.values()]
+    if len(infos) == num_envs and keys.count(keys[0]) == num_envs:  # the usual case, and quick
+        rows = zip(*(info.values() for info in infos.values()), strict=True)
+        columns = {
+            key: dict(zip(infos, row, strict=True)) for key, row in zip(keys[0], rows, strict=True)
+        }
+    else:
+        for i, info in infos.items():
+            for key, value in info.items():
+                columns.setdefault(key, {})[i] = value
     batched: dict[str, Any] = {}
     for key, values in columns.items():
         if key == "final_info":
@@ -47,6 +54,9 @@ def _column(values: Mapping[int, Any], num_envs: int) -> np.ndarray[Any, Any]:
     fits = kind is int and all(-(2**63) <= value < 2**63 for value in values.values())
     number = fits or kind in (bool, float)
     column = np.full(num_envs, 0 if number else None, dtype=kind if number else object)
+    if number:
+        column[list(values)] = list(values.values())
+        return column
     for i, value in values.items():
         column[i] = value
     return column

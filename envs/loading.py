@@ -38,7 +38,34 @@ ENV_OPTIONS: Mapping[str, Any] = {
     "template": None,
     "render_mode": None,
 }
-"""Options of the environment itself, with their defaults; the others are the loader's."""
+"""Options of every environment, with their defaults; the others are the loader's."""
+_NO_OPTIONS = ("self", "tasks", "check")
+
+
+def env_options(kind: type[Any]) -> dict[str, Any]:
+    """Return the options that a class of environments takes, with their defaults.
+
+    Raises:
+        UsageError: One without a default is not among `tasks` and `verifier`.
+    """
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        made = vars(base).get("__init__")
+        parameters = inspect.signature(made).parameters.values() if made else ()
+        for one in parameters:
+            if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) or one.name in _NO_OPTIONS:
+                continue
+            found.setdefault(one.name, one.default)
+        if made and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    found["verifier"] = None
+    missing = [name for name, default in found.items() if default is inspect.Parameter.empty]
+    if missing:
+        raise UsageError(
+            f"{kind.__name__} cannot be registered: its options {missing} have no defaults; only "
+            "tasks and verifier come from register()"
+        )
+    return {**ENV_OPTIONS, **found}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,13 +195,18 @@ def _of_function(function: Callable[..., Any], name: str) -> Loader:
     return Loader(load=function, options=options, any_option=any_option)
 
 
-def check_options(found: Loader, options: Iterable[str], name: str) -> None:
-    """Refuse an option that neither the loader nor the environment takes.
+def check_options(
+    found: Loader,
+    options: Iterable[str],
+    name: str,
+    own: Iterable[str] = ENV_OPTIONS,
+) -> None:
+    """Refuse an option that neither the loader nor the environment (`own`) takes.
 
     Raises:
         UsageError: Lists what there is.
     """
-    known = {*found.options, *ENV_OPTIONS, "split", "size"}
+    known = {*found.options, *own, "split", "size"}
     for option in options:
         if option not in known and not found.any_option:
             raise unknown(f"option of environment '{name}'", option, known)

@@ -9,6 +9,7 @@ register. Register in a module, and make `"module:id"`.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import threading
@@ -22,8 +23,9 @@ import gymnasium
 from .. import verifiers
 from ..verifiers import Task, UsageError, Verifier
 from ..verifiers.errors import unknown
-from .loading import ENV_OPTIONS, Loader, Source, at_place, check_options, load_from, loader
-from .prompt import PromptEnv, check_truths
+from .base import TaskEnv, check_truths
+from .loading import Loader, Source, at_place, check_options, env_options, load_from, loader
+from .prompt import PromptEnv
 
 if TYPE_CHECKING:
     from .vector import TextVectorEnv
@@ -37,11 +39,19 @@ class _Entry:
     """One environment: its parts, resolved when first needed."""
 
     source: Source
-    verifier: Verifier | str
+    verifier: Verifier | str | None
+    env: type[TaskEnv] | str
     description: str
     defaults: Mapping[str, Any]
     loader: Loader | None = None
     judge: Verifier | None = None
+
+    @property
+    def kind(self) -> type[TaskEnv]:
+        """The class of the environment, imported when first needed."""
+        if isinstance(self.env, str):
+            self.env = _env_class(at_place(self.env), self.env)
+        return self.env
 
 
 @dataclass(kw_only=True)
@@ -49,7 +59,7 @@ class _Loaded:
     """Tasks that environments share, and which verifiers have read their truths."""
 
     tasks: Sequence[Task]
-    checked: list[Verifier | str] = field(default_factory=list)
+    checked: list[Verifier | str | None] = field(default_factory=list)
 
 
 _TABLE: dict[str, _Entry] = {}
@@ -61,7 +71,8 @@ def register(
     id: str,
     *,
     tasks: Source,
-    verifier: Verifier | str,
+    verifier: Verifier | str | None = None,
+    env: type[TaskEnv] | str | None = None,
     description: str = "",
     replace: bool = False,
     **defaults: Any,
@@ -74,12 +85,15 @@ def register(
             `.parquet`; `"hf:owner/name"`; a `Procedural` class; a function `(rng, **settings)` that
             draws one problem; a function `(**options)` that returns tasks or rows; the place of
             any of these, `"module:attribute"`.
-        verifier: A verifier, a registered name, or a place.
+        verifier: A verifier, a registered name, or a place; not needed where `env` judges itself.
+        env: A class of environments, or its place; by default `ToolEnv` where `tools=` is given,
+            else `PromptEnv`.
         description: One line for lists.
         replace: Whether an environment of that id may be replaced.
         defaults: Options of `make` that this environment sets: `split`, `size`, columns
             (`prompt="question"`, `truth="answer"`, `solution=`, `prompt_template=`), `config` of a
-            Hub data set, settings of a generator, `system`, `template`.
+            Hub data set, settings of a generator, `system`, `template`; of several turns `turns`;
+            with tools `tools=[function, …]`, `form`, `final`.
 
     Raises:
         UsageError: The id is taken or malformed, or `tasks`, `verifier` or an option is not one.
@@ -95,19 +109,59 @@ def register(
     """
     if (id in _TABLE or id in gymnasium.registry) and not replace:
         raise UsageError(f"an environment '{id}' is registered already; pass replace=True")
-    if isinstance(verifier, str) and ":" not in verifier and verifier not in verifiers.names():
-        raise unknown("verifier", verifier, verifiers.names())
-    if not isinstance(verifier, str) and not callable(verifier):
-        raise UsageError(f"environment '{id}': a verifier is callable, got {verifier!r:.100}")
-    entry = _Entry(source=tasks, verifier=verifier, description=description, defaults=defaults)
+    kind = _kind(id, env, defaults)
+    _check_verifier(id, verifier, kind)
+    entry = _Entry(
+        source=tasks, verifier=verifier, env=kind, description=description, defaults=defaults
+    )
     if not (isinstance(tasks, str) and ":" in tasks):
         entry.loader = loader(tasks, id)
-        check_options(entry.loader, defaults, id)
+        if not isinstance(kind, str):
+            check_options(entry.loader, defaults, id, env_options(kind))
     with _LOCK:
         _to_gymnasium(id)
         _TABLE[id] = entry
         for key in [key for key in _LOADED if key[0] == id]:
             del _LOADED[key]
+
+
+def _kind(
+    id: str, env: type[TaskEnv] | str | None, defaults: Mapping[str, Any]
+) -> type[TaskEnv] | str:
+    """Return the class of an environment, or where it stands."""
+    if env is None:
+        if "tools" not in defaults:
+            return PromptEnv
+        from .tools import ToolEnv
+
+        return ToolEnv
+    if isinstance(env, str):
+        if ":" not in env:
+            raise UsageError(f"environment '{id}': env={env!r:.100} is no place 'module:Class'")
+        return env
+    return _env_class(env, id)
+
+
+def _env_class(found: Any, name: str) -> type[TaskEnv]:
+    if not (isinstance(found, type) and issubclass(found, TaskEnv)):
+        raise UsageError(
+            f"'{name}': an environment is a class made of PromptEnv, DialogueEnv or ToolEnv, got "
+            f"{found!r:.100}"
+        )
+    return found
+
+
+def _check_verifier(id: str, verifier: Verifier | str | None, kind: type[TaskEnv] | str) -> None:
+    """Refuse what is no verifier, and none where the environment needs one."""
+    if verifier is None:
+        if kind is PromptEnv:
+            raise UsageError(f"environment '{id}' needs a verifier: pass verifier=")
+        return
+    if isinstance(verifier, str):
+        if ":" not in verifier and verifier not in verifiers.names():
+            raise unknown("verifier", verifier, verifiers.names())
+    elif not callable(verifier):
+        raise UsageError(f"environment '{id}': a verifier is callable, got {verifier!r:.100}")
 
 
 def _to_gymnasium(id: str) -> None:
@@ -144,7 +198,7 @@ def options(id: str) -> dict[str, Any]:
     """
     entry = _entry(id)
     known = _loader(id, entry).options
-    return {"split": None, "size": None, **known, **ENV_OPTIONS, **entry.defaults}
+    return {"split": None, "size": None, **known, **_own_options(entry.kind), **entry.defaults}
 
 
 def make(id: str, **options: Any) -> gymnasium.Env[str, str]:
@@ -195,11 +249,12 @@ def load_tasks(id: str, **options: Any) -> Sequence[Task]:
         TaskError: A row cannot be read.
     """
     entry = _entry(_known(id))
-    chosen = {k: v for k, v in {**entry.defaults, **options}.items() if k not in ENV_OPTIONS}
+    own = _own_options(entry.kind)
+    chosen = {k: v for k, v in {**entry.defaults, **options}.items() if k not in own}
     return _loaded(id.rpartition(":")[2], entry, chosen).tasks
 
 
-def build(env_id: str, **options: Any) -> PromptEnv:
+def build(env_id: str, **options: Any) -> TaskEnv:
     """Make the environment `env_id`; gymnasium's entry point.
 
     Raises:
@@ -207,19 +262,22 @@ def build(env_id: str, **options: Any) -> PromptEnv:
         TaskError: A row or its truth cannot be read.
     """
     entry = _entry(env_id)
+    kind: Any = entry.kind
     chosen = {**entry.defaults, **options}
-    own = {option: chosen.pop(option, default) for option, default in ENV_OPTIONS.items()}
+    known = _own_options(kind)
+    check_options(_loader(env_id, entry), chosen, env_id, known)
+    own = {option: chosen.pop(option) for option in known if option in chosen}
     with _LOCK:
         loaded = _loaded(env_id, entry, chosen)
-        given = own.pop("verifier")
+        given = own.pop("verifier", None)
         judge = _judge(entry) if given is None else _resolve(given)
         mark = entry.verifier if given is None else given
         if isinstance(loaded.tasks, list | tuple) or not _generated(loaded.tasks):
             if not any(mark is known or mark == known for known in loaded.checked):
                 check_truths(loaded.tasks, judge)
                 loaded.checked.append(mark)
-            return PromptEnv(loaded.tasks, judge, check=False, **own)
-    return PromptEnv(loaded.tasks, judge, **own)
+            return kind(loaded.tasks, judge, check=False, **own)
+    return kind(loaded.tasks, judge, **own)
 
 
 def build_vector(num_envs: int, env_id: str, **options: Any) -> "TextVectorEnv":
@@ -228,16 +286,20 @@ def build_vector(num_envs: int, env_id: str, **options: Any) -> "TextVectorEnv":
     Args:
         num_envs: How many.
         env_id: Which.
-        options: `autoreset_mode` and `threads` of `TextVectorEnv`, `max_episode_steps`, and the
-            environment's own.
+        options: `autoreset_mode` and `threads` of `TextVectorEnv`, `max_episode_steps`,
+            `transforms` (functions from an environment to a wrapped one, the innermost first), and
+            the environment's own.
     """
     from .vector import TextVectorEnv
 
     steps = options.pop("max_episode_steps", None)
     settings = {key: options.pop(key) for key in ("autoreset_mode", "threads") if key in options}
+    transforms = tuple(options.pop("transforms", ()))
 
     def one() -> gymnasium.Env[str, str]:
         env = build(env_id, **options)
+        for transform in transforms:
+            env = transform(env)
         return env if steps is None or steps == -1 else gymnasium.wrappers.TimeLimit(env, steps)
 
     return TextVectorEnv([one] * num_envs, **settings)
@@ -258,14 +320,22 @@ def _loader(id: str, entry: _Entry) -> Loader:
 
 def _resolve(verifier: Verifier | str) -> Verifier:
     """Make a verifier of a name or a place."""
-    found = at_place(verifier) if isinstance(verifier, str) and ":" in verifier else verifier
+    # "judge ask=module:function" is a name with options, not a place
+    place = isinstance(verifier, str) and ":" in verifier.partition(" ")[0]
+    found = at_place(verifier) if place else verifier  # pyright: ignore
     return verifiers.make(found)
 
 
-def _judge(entry: _Entry) -> Verifier:
-    if entry.judge is None:
+def _judge(entry: _Entry) -> Verifier | None:
+    if entry.judge is None and entry.verifier is not None:
         entry.judge = _resolve(entry.verifier)
     return entry.judge
+
+
+@functools.cache
+def _own_options(kind: type[TaskEnv]) -> dict[str, Any]:
+    """Return `env_options`, found once."""
+    return env_options(kind)
 
 
 def _generated(tasks: Sequence[Task]) -> bool:

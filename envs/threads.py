@@ -28,24 +28,28 @@ def outcome(job: Callable[[], Any]) -> Any:
 
 
 class Pool:
-    """A bounded number of daemon threads; started when first needed."""
+    """A bounded number of daemon threads; started when first needed.
 
-    def __init__(self, threads: int) -> None:
-        self.limit = threads
+    Calls that only wait, for a tool or a verifier's process, need a thread each; for calls of
+    microseconds many threads are in each other's way, so that those get a few.
+    """
+
+    def __init__(self, threads: int, few: int | None = None) -> None:
+        self.limit, self.few = threads, threads if few is None else min(few, threads)
         self.process = os.getpid()
         self.threads: list[threading.Thread] = []
         self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], None], *, slow: bool = True) -> None:
         """Run a job soon; at once, in this thread, if there are to be none."""
         if self.limit == 0:
             job()
             return
         if self.process != os.getpid():
             # A fork copies the queue but not the threads: start anew instead of waiting for them.
-            self.__init__(self.limit)
+            self.__init__(self.limit, self.few)
         self.jobs.put(job)
-        if len(self.threads) < self.limit:
+        if len(self.threads) < (self.limit if slow else self.few):
             name = f"rlvr-envs-{len(self.threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self.threads.append(thread)

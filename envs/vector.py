@@ -10,10 +10,12 @@ such as a verdict stays whole, in an array of objects. Split up by leaf, an answ
 in one environment and a text in the next would be an error.
 """
 
+import math
 import os
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
@@ -25,6 +27,15 @@ from ..verifiers import UsageError, WorkerError
 from ..verifiers.errors import unknown
 from .batching import batch_infos, masked, per_env, per_env_seeds
 from .threads import Pool, outcome
+
+QUICK = 0.001
+"""Seconds under which a call is not worth its hand-over to a thread."""
+
+MOST_THREADS = 256
+"""Calls at once at most, unless another number is asked for."""
+
+PATIENCE = 0.05
+"""Seconds that calls taken for quick may hold up the others before the rest go to the threads."""
 
 CLOSE_SECONDS = 10.0
 """How long `close` waits for calls under way: a verifier's own limit is usually shorter."""
@@ -82,8 +93,8 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
         Args:
             env_fns: Make one each; at least one.
             autoreset_mode: `"Disabled"` or `"SameStep"`.
-            threads: Calls at once at most; 0 calls in the caller's thread. By default one per
-                environment, up to twice the cores and at most 32.
+            threads: Calls at once at most; 0 calls in the caller's thread. By default up to one
+                per environment and `MOST_THREADS`, as many as the environments' slowness asks for.
 
         Raises:
             UsageError: There is no environment, or an option is out of range.
@@ -93,8 +104,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
         self._same_step = _mode(autoreset_mode, self._MODES) is AutoresetMode.SAME_STEP
         self.envs = [make() for make in env_fns]
         self.num_envs = len(self.envs)
+        few = None
         if threads is None:
-            threads = min(self.num_envs, 2 * (os.cpu_count() or 1), 32)
+            threads, few = min(self.num_envs, MOST_THREADS), 2 * (os.cpu_count() or 1)
         if not isinstance(threads, int) or threads < 0:
             raise UsageError(f"threads must be an integer from 0 up, got {threads!r}")
         self.metadata = {**self.envs[0].metadata, "autoreset_mode": self._MODES[self._same_step]}
@@ -107,7 +119,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
         self._ready = np.zeros(self.num_envs, dtype=np.bool_)
         self._busy: set[int] = set()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._pool = Pool(threads)
+        self._pool = Pool(threads, few)
+        self._took = [math.inf] * self.num_envs
+        """Seconds of each environment's last call; infinite before it."""
 
     def reset(
         self,
@@ -143,8 +157,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
             observation, info = self.envs[i].reset(seed=seeds[i], options=each[i] or None)
             return Transition(i, observation, 0.0, False, False, info)
 
-        self._submit(ids, [lambda i=i: start(i) for i in ids])
-        infos = {one.id: one.info for one in self._collect(ids)}
+        infos = {one.id: one.info for one in self._all(ids, [partial(start, i) for i in ids])}
         return tuple(self._observations), batch_infos(infos, self.num_envs)
 
     def send(self, ids: Sequence[int], actions: Sequence[str]) -> None:
@@ -154,6 +167,15 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
             UsageError: The lengths differ, an id is out of range, repeated or still busy, or its
                 episode is over.
         """
+        chosen = self._sendable(ids, actions)
+        self._submit(chosen, self._steps(chosen, actions))
+
+    def _steps(self, ids: Sequence[int], actions: Sequence[str]) -> list[Callable[[], Any]]:
+        """Return the calls that act in some environments."""
+        return [partial(self._advance, i, action) for i, action in zip(ids, actions, strict=True)]
+
+    def _sendable(self, ids: Sequence[int], actions: Sequence[str]) -> list[int]:
+        """Refuse actions that cannot be taken; return the ids."""
         self._refuse_closed()
         if isinstance(actions, str) or len(actions) != len(ids):
             count = "one text" if isinstance(actions, str) else f"{len(actions)} actions"
@@ -170,8 +192,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
                 f"no episode is running in the environments {over}; reset them first, "
                 'options={"reset_mask": mask} leaves the others alone'
             )
-        pairs = zip(chosen, actions, strict=True)
-        self._submit(chosen, [lambda i=i, a=a: self._advance(i, a) for i, a in pairs])
+        return chosen
 
     def recv(self, min_n: int = 1, timeout: float | None = None) -> list[Transition]:
         """Return what has been answered, once there are at least `min_n` answers.
@@ -217,16 +238,13 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
                 is under way.
             Exception: Whatever an environment raised, with a note that names it.
         """
-        ids = range(self.num_envs)
-        self.send(ids, actions)
-        rewards = np.zeros(self.num_envs)
-        ended = np.zeros((2, self.num_envs), dtype=np.bool_)
-        infos: dict[int, dict[str, Any]] = {}
-        for one in self._collect(ids):
-            rewards[one.id], infos[one.id] = one.reward, one.info
-            ended[:, one.id] = one.terminated, one.truncated
-        batched = batch_infos(infos, self.num_envs)
-        return tuple(self._observations), rewards, ended[0], ended[1], batched
+        ids = self._sendable(range(self.num_envs), actions)
+        _, observations, rewards, terminated, truncated, infos = zip(
+            *self._all(ids, self._steps(ids, actions)), strict=True
+        )
+        batched = batch_infos(dict(enumerate(infos)), self.num_envs)
+        ended = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        return observations, np.array(rewards, np.float64), *ended, batched
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of every environment, or read an attribute, one after the other."""
@@ -281,12 +299,46 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
         self._observations[one.id] = one.observation
         self._ready[one.id] = self._same_step or not (one.terminated or one.truncated)
 
+    def _all(self, ids: Sequence[int], jobs: Sequence[Callable[[], Any]]) -> list[Transition]:
+        """Run calls to their end and return what they brought, by environment.
+
+        Those of environments whose last call was quick run in this thread, which waits anyway:
+        that saves the hand-over, most of what a quick call costs.
+        """
+        took, quick = self._took, []
+        for i, job in zip(ids, jobs, strict=True):
+            if took[i] < QUICK:
+                quick.append((i, job))
+            else:
+                self._submit([i], [job])
+        answers: dict[int, Any] = {}
+        held_up = 0.0
+        for i, job in quick:
+            if held_up > PATIENCE:
+                self._submit([i], [job])
+                continue
+            self._ready[i] = False
+            began = time.perf_counter()
+            answers[i] = outcome(job)
+            took[i] = time.perf_counter() - began
+            if took[i] >= QUICK:
+                held_up += took[i]
+        return self._collect(ids, answers)
+
+    def _timed(self, i: int, job: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        answer = outcome(job)
+        self._took[i] = time.perf_counter() - began
+        self._answers.put((i, answer))
+
     def _submit(self, ids: Sequence[int], jobs: Sequence[Callable[[], Any]]) -> None:
         for i, job in zip(ids, jobs, strict=True):
             self._ready[i] = False
             self._busy.add(i)
             try:
-                self._pool.submit(lambda i=i, job=job: self._answers.put((i, outcome(job))))
+                self._pool.submit(
+                    partial(self._timed, i, job), slow=QUICK <= self._took[i] < math.inf
+                )
             except KeyboardInterrupt:
                 self._busy.discard(i)
                 raise
@@ -308,26 +360,32 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray[Any, An
         self._settle(answer)
         return answer
 
-    def _collect(self, ids: Sequence[int]) -> list[Transition]:
-        """Wait for the answers of `ids`, all of them, then raise the first error among them."""
-        wanted, others = set(ids), []
-        found: list[Transition] = []
-        errors: dict[int, Exception] = {}
+    def _collect(self, ids: Sequence[int], answers: dict[int, Any]) -> list[Transition]:
+        """Wait for the answers of `ids`, all of them, then raise the first error among them.
+
+        Args:
+            ids: The environments.
+            answers: Those that are known already; grows.
+        """
+        wanted, others = set(ids).difference(answers), []
         while wanted:
             i, answer = self._answers.get()
-            if i not in wanted:
+            if i in wanted:
+                wanted.discard(i)
+                self._busy.discard(i)
+                answers[i] = answer
+            else:
                 others.append((i, answer))
-                continue
-            wanted.discard(i)
-            try:
-                found.append(self._taken(i, answer))
-            except Exception as error:
-                errors[i] = error
         for other in others:
             self._answers.put(other)
-        if errors:
-            raise errors[min(errors)]
-        return sorted(found, key=lambda one: one.id)
+        found = [answers[i] for i in ids]
+        for answer in found:
+            if not isinstance(answer, Exception):
+                self._settle(answer)
+        failed = next((i for i in sorted(ids) if isinstance(answers[i], Exception)), None)
+        if failed is not None:
+            raise _noted(answers[failed], failed)
+        return found
 
     def _refuse_busy(self, ids: Sequence[int], what: str) -> None:
         self._refuse_closed()

@@ -68,3 +68,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     ),
 }
 """Id → (place of the tasks, verifier's name or place, one-line description)."""
+
+DIALOGUES: dict[str, tuple[str, str | None, str, str]] = {}
+"""Of several turns: id → (place of the tasks, verifier's name or place or `None` for a class that
+judges itself, place of the class, one-line description)."""
