@@ -56,6 +56,25 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
     return (_mix(z) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def turn_seed(seed: int, position: int) -> int:
+    """Return a seed for an engine that has a generator of its own: one per (episode, position).
+
+    Args:
+        seed: The episode's.
+        position: Index of the first token to be drawn in its sequence.
+
+    Returns:
+        A number of 63 bits: mix(mix(seed) + (position + 1)·γ), halved.
+
+    Example:
+        >>> turn_seed(7, 0) == turn_seed(7, 1)
+        False
+    """
+    with np.errstate(over="ignore"):
+        z = _mix(np.array([seed], np.uint64)) + np.uint64(position + 1) * _GOLDEN
+    return int(_mix(z)[0] >> np.uint64(1))
+
+
 @dataclass(frozen=True)
 class Warp:
     """The rows' sampling settings as columns, made once per batch."""
