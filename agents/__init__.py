@@ -7,11 +7,14 @@ transformers in when they are first named.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ..verifiers import names, register
 from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn
 
 if TYPE_CHECKING:
-    from .conversation import ChatFormat
+    from .conversation import ChatFormat, TemplateReport, check_template
+    from .judges import policy_judge
     from .loading import load_model
+    from .reward_models import RewardModel
     from .rollouts import Episode, rollout
     from .scripted import ScriptedPolicy
     from .transformers_policy import TransformersPolicy
@@ -20,8 +23,12 @@ _PLACES = {
     "ChatFormat": "conversation",
     "Episode": "rollouts",
     "ScriptedPolicy": "scripted",
+    "TemplateReport": "conversation",
     "TransformersPolicy": "transformers_policy",
+    "RewardModel": "reward_models",
+    "check_template": "conversation",
     "load_model": "loading",
+    "policy_judge": "judges",
     "rollout": "rollouts",
 }
 
@@ -30,15 +37,23 @@ __all__ = [
     "Completion",
     "Episode",
     "Policy",
+    "RewardModel",
     "Sampling",
     "ScriptedPolicy",
     "StopReason",
+    "TemplateReport",
     "Trajectory",
     "TransformersPolicy",
     "Turn",
+    "check_template",
     "load_model",
+    "policy_judge",
     "rollout",
 ]
+
+
+if "reward-model" not in names():  # a verifier that the ground floor cannot hold: it needs torch
+    register("reward-model", "rlvr.agents.reward_models:RewardModel")
 
 
 def __getattr__(name: str) -> Any:

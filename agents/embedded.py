@@ -114,7 +114,8 @@ def build(config: EmbeddedConfig) -> tuple[LlamaForCausalLM, PreTrainedTokenizer
 
 def _llama(config: EmbeddedConfig, vocabulary: int) -> Any:
     """Weights begin at width^−½: at transformers' 0.02, made for widths of thousands, a model this
-    narrow takes many times as long to learn to add."""
+    narrow takes many times as long to learn to add. Heads have at least 32 channels, which is what
+    vLLM asks for on a CPU."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=config.width,
@@ -122,6 +123,7 @@ def _llama(config: EmbeddedConfig, vocabulary: int) -> Any:
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         num_key_value_heads=config.heads,
+        head_dim=max(32, config.width // config.heads),
         max_position_embeddings=config.context,
         tie_word_embeddings=True,
         initializer_range=config.width**-0.5,

@@ -72,15 +72,8 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     place, kind = resolve_device(device), resolve_dtype(dtype)
-    folder = Path(path)
-    looks_local = str(path).startswith((".", "/", "~")) or folder.exists()
-    if looks_local and not (folder / "config.json").is_file():
-        found = "which has no config.json" if folder.is_dir() else "which does not exist"
-        raise UsageError(
-            f"expected a model folder or a hub id, got '{path}', {found}; a model is saved with "
-            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
-        )
-    tokenizer = _load_tokenizer(path, trust_remote_code)
+    check_folder(path)
+    tokenizer = load_tokenizer(path, trust_remote_code)
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
@@ -92,6 +85,22 @@ def load_model(
         ) from error
     model.to(device=place)  # pyright: ignore
     return model.eval(), tokenizer
+
+
+def check_folder(path: str | Path) -> None:
+    """Check that what looks like a folder holds a model; a hub id is let pass.
+
+    Raises:
+        UsageError: It does not.
+    """
+    folder = Path(path)
+    looks_local = str(path).startswith((".", "/", "~")) or folder.exists()
+    if looks_local and not (folder / "config.json").is_file():
+        found = "which has no config.json" if folder.is_dir() else "which does not exist"
+        raise UsageError(
+            f"expected a model folder or a hub id, got '{path}', {found}; a model is saved with "
+            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
+        )
 
 
 @contextmanager
@@ -108,7 +117,12 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
+def load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
+    """Load a tokenizer that turns texts into tokens.
+
+    Raises:
+        ModelError: There is none, or what loads turns every text into nothing.
+    """
     from transformers import AutoTokenizer
 
     try:

@@ -10,34 +10,23 @@ inside another loop.
 import asyncio
 import math
 import threading
-import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import gymnasium
 
-from ..verifiers import UsageError, Verdict
-from .types import Policy, Sampling, StopReason, Trajectory, Turn
+from ..verifiers import ModelError, TrainingStopped, UsageError, Verdict
+from ..verifiers.protocol import failure
+from .conversation import check_once, new_messages
+from .env_threads import EnvThreads
+from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn
 
 T = TypeVar("T")
 
-ENV_THREADS = 32
-"""Environment steps that run at the same time at most."""
-
-GROW_AFTER = 0.005
-"""Seconds that calls wait for the first worker before others join: many threads of microsecond
-steps take the interpreter's lock from each other."""
-
-QUICK = 0.001
-"""Seconds under which an environment's `reset` or `step` counts as quick."""
-
-PATIENCE = 0.05
-"""Seconds that calls taken for quick may block the event loop before a rollout stops taking any."""
+FATAL = (UsageError, ModelError, TrainingStopped)
+"""Errors of the caller or the model; anything else that an environment raises is that episode's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +43,9 @@ class Episode:
     """Which task, or `None` to let the environment draw one."""
     group: int = 0
     """Number of the group."""
+    begun: Sequence[int] = ()
+    """The tokens of the conversation that `reset` brings, where that is the middle of an episode;
+    none: its prompt is rendered."""
 
 
 def rollout(
@@ -63,6 +55,13 @@ def rollout(
     clock: dict[str, float] | None = None,
 ) -> list[Trajectory]:
     """Run episodes to their end.
+
+    An episode whose conversation outgrows the model's context ends there as `truncated`: its tokens
+    end with the last action, it keeps what its turns were paid, and the verdict that it can no
+    longer get is `limit`, which pays 0. One whose prompt leaves no room is unscored.
+
+    An environment that raises loses its own episode alone, which is unscored and says why. If all
+    of them raise, the first error is raised here: then it is no matter of one episode.
 
     Args:
         episodes: What to run; no environment twice.
@@ -75,10 +74,14 @@ def rollout(
         One trajectory per episode, in the same order.
 
     Raises:
-        UsageError: An environment stands in two episodes.
+        UsageError: An environment stands in two episodes, or was used wrongly.
+        ModelError: The chat template cannot hold such a conversation, or the model failed.
+        Exception: What the first environment raised, if every one did.
     """
     if len({id(episode.env) for episode in episodes}) != len(episodes):
         raise UsageError("an environment stands in two episodes of one rollout; make one for each")
+    if any(getattr(episode.env.unwrapped, "turns", 1) > 1 for episode in episodes):
+        check_once(policy.format)
     return _run(_all(episodes, policy, sampling or Sampling(), {} if clock is None else clock))
 
 
@@ -110,223 +113,165 @@ async def _all(
     steps = EnvThreads()
     announce: Callable[[], AbstractContextManager[None]]
     announce = getattr(policy, "episode", nullcontext)
+    runs = [_Run(episode, policy, sampling, steps) for episode in episodes]
     tasks: list[asyncio.Future[Trajectory]] = []
     try:
         with announce():  # held until every episode is announced, so that none starts alone
-            tasks = [
-                asyncio.ensure_future(_episode(e, policy, sampling, steps, announce()))
-                for e in episodes
-            ]
+            tasks = [asyncio.ensure_future(run.play(announce())) for run in runs]
             await asyncio.sleep(0)
-        return list(await asyncio.gather(*tasks))
+        found = list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         clock["environments"] = clock.get("environments", 0.0) + steps.seconds
+    errors = [run.error for run in runs if run.error is not None]
+    if errors and len(errors) == len(runs):
+        raise errors[0]
+    return found
 
 
-async def _episode(
-    episode: Episode,
-    policy: Any,
-    sampling: Sampling,
-    steps: "EnvThreads",
-    announced: AbstractContextManager[None],
-) -> Trajectory:
-    env = episode.env
-    with announced:
-        options = None if episode.index is None else {"index": episode.index}
-        observation, info = await steps.call(
-            env, "reset", lambda: env.reset(seed=episode.env_seed, options=options)
+class _Run:
+    """One episode on its way."""
+
+    def __init__(
+        self, episode: Episode, policy: Any, sampling: Sampling, steps: EnvThreads
+    ) -> None:
+        self.env, self.policy, self.sampling, self.steps = episode.env, policy, sampling, steps
+        self.episode = episode
+        self.tools: Sequence[Any] = ()
+        self.error: Exception | None = None
+        """What the environment raised."""
+        spec = episode.env.spec
+        self.out = Trajectory(
+            env=spec.id if spec else type(episode.env.unwrapped).__name__,
+            task_id="",
+            group=episode.group,
+            seed=episode.seed,
         )
-        out = _begin(episode, policy, observation, info)
-        while True:
-            room = policy.context - len(out.tokens)
-            if room < 1:
-                return _outgrown(out, policy.context)
-            turn = replace(sampling, seed=episode.seed, max_tokens=min(sampling.max_tokens, room))
-            completion = await policy.generate(out.tokens, turn)
-            start = len(out.tokens)
-            text = policy.format.text(completion.tokens)
-            _extend(out, completion.tokens, completion.logprobs, trained=True)
-            out.messages.append({"role": "assistant", "content": text})
-            out.version, out.near_ties = completion.version, out.near_ties + completion.near_ties
-            observation, reward, terminated, truncated, info = await steps.call(
-                env, "step", lambda text=text: env.step(text)
+
+    async def play(self, announced: AbstractContextManager[None]) -> Trajectory:
+        """Run the episode to its end."""
+        with announced:
+            if await self._begin():
+                while await self._act():
+                    pass
+        if not self.out.tokens:  # nothing was asked, and a row of a batch cannot be empty
+            self._extend([min(self.policy.format.eos_ids)])
+        return self.out
+
+    async def _begin(self) -> bool:
+        """Reset the environment and render the prompt; returns whether the policy can act."""
+        options = None if self.episode.index is None else {"index": self.episode.index}
+        began = await self._ask(
+            "reset", lambda: self.env.reset(seed=self.episode.env_seed, options=options)
+        )
+        if began is None:
+            return False
+        observation, info = began
+        messages = info.get("messages") or [{"role": "user", "content": str(observation)}]
+        self.tools = info.get("tools") or ()
+        self.out.task_id = str(info.get("task_id", ""))
+        self.out.messages = [dict(message) for message in messages]
+        ids = self.episode.begun or self.policy.format.prompt(messages, self.tools)
+        self._extend(ids[: self.policy.context])
+        if len(ids) < self.policy.context:
+            return True
+        self._outgrown(
+            Verdict.error(
+                f"the prompt has {len(ids)} tokens, the model's context is {self.policy.context}"
             )
-            _book(out, start, float(reward), completion.stop_reason, info)
-            out.truncated |= truncated
-            if terminated or truncated:
-                return out
-            said = info.get("messages") or [{"role": "user", "content": str(observation)}]
-            delta = policy.format.delta(said, completion.tokens)
-            _extend(out, delta, [0.0] * len(delta), trained=False)
-            out.messages += [dict(message) for message in said]
+        )
+        self.out.scored, self.out.reward = False, math.nan
+        return False
 
-
-def _begin(episode: Episode, policy: Any, observation: Any, info: Mapping[str, Any]) -> Trajectory:
-    """Render the prompt."""
-    messages = info.get("messages") or [{"role": "user", "content": str(observation)}]
-    spec = episode.env.spec
-    out = Trajectory(
-        env=spec.id if spec else type(episode.env.unwrapped).__name__,
-        task_id=str(info.get("task_id", "")),
-        group=episode.group,
-        seed=episode.seed,
-        messages=[dict(message) for message in messages],
-    )
-    ids = policy.format.prompt(messages, info.get("tools") or ())
-    _extend(out, ids, [0.0] * len(ids), trained=False)
-    return out
-
-
-def _extend(
-    out: Trajectory, tokens: Sequence[int], logprobs: Sequence[float], *, trained: bool
-) -> None:
-    out.tokens += tokens
-    out.logprobs += logprobs
-    out.trained += [trained] * len(tokens)
-
-
-def _book(
-    out: Trajectory, start: int, reward: float, reason: StopReason, info: Mapping[str, Any]
-) -> None:
-    """Enter one step's outcome."""
-    out.turns.append(Turn(start=start, end=len(out.tokens), reward=reward, stop_reason=reason))
-    out.truncated |= reason is StopReason.LENGTH
-    out.verdict = dict(info.get("verdict") or {})
-    out.reward += reward
-    out.scored = out.scored and not info.get("unscored", False) and math.isfinite(reward)
-    if not out.scored:
-        out.reward = math.nan
-
-
-def _outgrown(out: Trajectory, context: int) -> Trajectory:
-    """Close an episode whose conversation has filled the context."""
-    out.truncated = True
-    if not out.turns:
-        out.scored, out.reward = False, math.nan
-        reason = f"the prompt has {len(out.tokens)} tokens, the model's context is {context}"
-        out.verdict = Verdict.error(reason).to_json(cost=False)
-    return out
-
-
-class EnvThreads:
-    """A bounded pool that steps environments, cheap for thousands of steps of microseconds.
-
-    A worker takes calls from one queue until it is empty, so that a call costs a queue entry, not
-    a hand-over between threads. One worker begins; if calls still wait after `GROW_AFTER`, the
-    steps are slow and the others join, so that a slow step holds up its own worker alone. The
-    threads outlive a rollout and serve the next one.
-
-    An environment whose last call of a kind was quick is called on the event loop's own thread,
-    which saves the hand-over; calls that turn out slow there end that after `PATIENCE`.
-    """
-
-    _threads = ThreadPoolExecutor(ENV_THREADS, thread_name_prefix="rlvr-env")
-    _last: ClassVar["weakref.WeakKeyDictionary[Any, dict[str, float]]"] = (
-        weakref.WeakKeyDictionary()
-    )
-    """Per environment and kind of call, the seconds that the last one took."""
-
-    def __init__(self) -> None:
-        """Deliver results on the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
-        self._done: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
-        self._workers = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._since = 0.0
-        self._blocked = 0.0
-        self.seconds = 0.0
-        """Time during which at least one call ran."""
-
-    async def call(self, env: Any, kind: str, function: Callable[[], T]) -> T:
-        """Run a call of an environment and wait for what it returns or raises."""
-        last = self._last.setdefault(env, {})
-        if last.get(kind, QUICK) >= QUICK or self._blocked > PATIENCE:
-            return await self._hand_over(lambda: _timed(function, last, kind))
+    async def _act(self) -> bool:
+        """Take one turn; returns whether the policy can act again."""
+        out, policy = self.out, self.policy
+        room = policy.context - len(out.tokens)
+        limit = min(self.sampling.max_tokens, room)
+        turn = replace(self.sampling, seed=self.episode.seed, max_tokens=limit)
         try:
-            return _timed(function, last, kind)
-        finally:
-            self.seconds += last[kind]
-            self._blocked += last[kind] if last[kind] >= QUICK else 0.0
+            completion = await policy.generate(out.tokens, turn)
+        except BaseException:
+            self._abandon()
+            raise
+        text = policy.format.text(completion.tokens)
+        start = len(out.tokens)
+        self._extend(completion.tokens, completion.logprobs)
+        history = [*out.messages]
+        out.messages.append({"role": "assistant", "content": text})
+        answer = await self._ask("step", lambda: self.env.step(text))
+        if answer is None:
+            self._book(start, math.nan, completion, {"verdict": out.verdict})
+            return False
+        observation, reward, terminated, truncated, info = answer
+        self._book(start, float(reward), completion, info)
+        out.truncated |= truncated
+        if terminated or truncated:
+            return False
+        said = new_messages(info, out.messages, observation)
+        delta = policy.format.delta(said, completion.tokens, history=history, tools=self.tools)
+        total = len(out.tokens) + len(delta)
+        if total >= policy.context:
+            reason = (
+                f"the conversation has {total} tokens with what the environment said last, the "
+                f"model's context is {policy.context}"
+            )
+            self._outgrown(Verdict.limit(reason))
+            return False
+        self._extend(delta)
+        out.messages += [dict(message) for message in said]
+        return True
 
-    async def _hand_over(self, function: Callable[[], T]) -> T:
-        """Run a function in the pool and wait for what it returns or raises."""
-        future: asyncio.Future[T] = self._loop.create_future()
-        with self._lock:
-            self._calls.append((function, future))
-            start = not self._workers
-            if start:
-                self._since = time.perf_counter()
-                self._workers = 1
-        if start:
-            self._threads.submit(self._work)
-        elif self._timer is None:
-            self._timer = self._loop.call_later(GROW_AFTER, self._grow)
-        return await future
-
-    def _grow(self) -> None:
-        """Let more workers join if calls wait."""
-        self._timer = None
-        with self._lock:
-            more = min(ENV_THREADS - self._workers, len(self._calls)) if self._workers else 0
-            self._workers += more
-            waiting = bool(self._calls) and self._workers < ENV_THREADS
-        for _ in range(more):
-            self._threads.submit(self._work)
-        if waiting:
-            self._timer = self._loop.call_later(GROW_AFTER, self._grow)
-
-    def _next(self) -> tuple[Callable[[], Any], "asyncio.Future[Any]"] | None:
-        with self._lock:
-            if self._calls:
-                return self._calls.popleft()
-            self._workers -= 1
-            if not self._workers:
-                self.seconds += time.perf_counter() - self._since
+    async def _ask(self, kind: str, call: Callable[[], T]) -> T | None:
+        """Call the environment; an error of its own ends the episode, unscored."""
+        try:
+            return await self.steps.call(self.env, kind, call)
+        except FATAL:
+            raise
+        except Exception as error:
+            self.error, self.out.scored, self.out.reward = error, False, math.nan
+            self.out.verdict = failure(error).to_json(cost=False)
+            self._abandon()
             return None
 
-    def _work(self) -> None:
-        while (item := self._next()) is not None:
-            function, future = item
-            if future.cancelled():
-                continue
-            value, failure = None, None
-            try:
-                value = function()
-            except BaseException as error:
-                failure = error
-            with self._lock:
-                self._done.append((future, value, failure))
-                first = len(self._done) == 1
-            if first:
-                self._notify()
+    def _extend(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
+        """Append tokens; those with log-probabilities are the policy's."""
+        self.out.tokens += tokens
+        self.out.logprobs += [0.0] * len(tokens) if logprobs is None else logprobs
+        self.out.trained += [logprobs is not None] * len(tokens)
 
-    def _notify(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            return  # the loop has ended: nobody waits any more
+    def _book(
+        self, start: int, reward: float, completion: Completion, info: Mapping[str, Any]
+    ) -> None:
+        """Enter one step's outcome."""
+        out, reason = self.out, completion.stop_reason
+        out.turns.append(
+            Turn(
+                start=start,
+                end=len(out.tokens),
+                reward=reward,
+                stop_reason=reason,
+                version=completion.version,
+            )
+        )
+        out.version, out.near_ties = completion.version, out.near_ties + completion.near_ties
+        out.truncated |= reason is StopReason.LENGTH
+        out.verdict = dict(info.get("verdict") or {})
+        out.reward += reward
+        out.scored = out.scored and not info.get("unscored", False) and math.isfinite(reward)
+        if not out.scored:
+            out.reward = math.nan
 
-    def _deliver(self) -> None:
-        with self._lock:
-            done, self._done = self._done, []
-        for future, value, failure in done:
-            if future.done():
-                continue
-            if failure is not None:
-                future.set_exception(failure)
-            else:
-                future.set_result(value)
+    def _outgrown(self, verdict: Verdict) -> None:
+        """Close an episode whose conversation has no room in the context."""
+        self.out.truncated = True
+        self.out.verdict = self.out.verdict or verdict.to_json(cost=False)
+        self._abandon()
 
-
-def _timed(function: Callable[[], T], last: dict[str, float], kind: str) -> T:
-    """Run a function and note how long it took."""
-    began = time.perf_counter()
-    try:
-        return function()
-    finally:
-        last[kind] = time.perf_counter() - began
+    def _abandon(self) -> None:
+        """Let the environment free what an episode holds that will not go on."""
+        abandon = getattr(self.env.unwrapped, "abandon", None)
+        if abandon is not None:
+            abandon()

@@ -10,46 +10,43 @@ which padding a prompt on the left changes the result: `check_decoding` measures
 """
 
 import asyncio
-import inspect
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from ..verifiers import ModelError, UsageError
 from .conversation import ChatFormat
-from .draws import Warp, draw, uniforms
-from .scoring import continuation_logits, forward_inputs, pad, positions, token_logprobs
-from .types import Completion, Sampling, StopReason
-
-COMPACT_BELOW = 0.8
-"""Share of unfinished rows below which the batch is repacked: copying the cache costs about what
-a step costs, so repacking at every finished row would double the price of a token."""
+from .decoding import Decoding, refuse_unsupported
+from .policies import WAITS
+from .scoring import continuation_logits, pad, token_logprobs
+from .stream import Request, Stream
+from .types import Completion, Sampling
 
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Nats by which cached decoding may differ from a full forward pass in `check_decoding`; 0.25 for
 half precision, where rounding alone gives up to 0.1."""
 
 
-@dataclass
-class _Request:
-    prompt: Sequence[int]
-    sampling: Sampling
-    future: asyncio.Future[Completion]
-
-
 class TransformersPolicy:
     """A causal language model of transformers as a `Policy`; shares its module with the learner."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, max_rows: int = 256, check: bool = True
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_rows: int = 256,
+        check: bool = True,
+        wait: str = "all",
+        min_batch: int = 8,
+        max_wait: float = 0.05,
+        thoughts: str = "refuse",
     ) -> None:
         """Take over a loaded model.
 
@@ -59,13 +56,24 @@ class TransformersPolicy:
             tokenizer: Its tokenizer.
             max_rows: Rows decoded together at most; bounds the memory of the cache.
             check: Whether to compare cached decoding with a full pass on a short input first.
+            wait: One of `WAITS`; `some` where environments are slow and uneven.
+            min_batch: With `wait="some"`, requests that begin or join together at least, unless
+            max_wait: one of them has waited this many seconds.
+            thoughts: As for `ChatFormat`.
 
         Raises:
             ModelError: The model cannot be run here, with its class and the reason.
-            UsageError: `max_rows` is less than 1.
+            UsageError: An option is out of range.
         """
-        if max_rows < 1:
-            raise UsageError(f"max_rows must be at least 1, got {max_rows}")
+        if max_rows < 1 or min_batch < 1:
+            raise UsageError(
+                f"max_rows and min_batch must be at least 1, got {max_rows} and {min_batch}"
+            )
+        if wait not in WAITS or not max_wait >= 0:
+            raise UsageError(
+                f"wait must be one of {', '.join(WAITS)} and max_wait at least 0 seconds, got "
+                f"{wait!r} and {max_wait!r}"
+            )
         refuse_unsupported(model)
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -74,12 +82,16 @@ class TransformersPolicy:
         self.vocabulary = min(len(tokenizer), model.config.get_text_config().vocab_size)
         self.context = context_length(model, tokenizer)
         self.eos_ids = eos_ids(model, tokenizer)
-        self.format = ChatFormat(tokenizer, self.eos_ids)
+        self.format = ChatFormat(tokenizer, self.eos_ids, thoughts=thoughts)
+        self.wait = wait
         self.seconds = 0.0
         """Time spent generating."""
         self._live = 0
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[Request] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rlvr-generate")
+        self._stream = Stream(
+            self, self._thread, lambda: self._live, min_batch=min_batch, max_wait=max_wait
+        )
         if check:
             check_decoding(self)
 
@@ -111,6 +123,7 @@ class TransformersPolicy:
         finally:
             self._live -= 1
             self._start_if_all_wait()
+            self._stream.wake()
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Draw one completion; calls that wait at the same time are decoded together.
@@ -119,7 +132,12 @@ class TransformersPolicy:
             UsageError: The prompt is empty or leaves no room in the model's context.
         """
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(prompt_ids, sampling, future))
+        request = Request(prompt=[*prompt_ids], sampling=sampling, future=future)
+        if self.wait == "some":
+            self._refuse_unfit(request.prompt)
+            self._stream.submit(request)
+            return await future
+        self._waiting.append(request)
         if self._live:
             self._start_if_all_wait()
         else:
@@ -169,19 +187,25 @@ class TransformersPolicy:
             UsageError: A prompt is empty or leaves no room in the model's context.
         """
         for prompt in prompts:
-            if not 0 < len(prompt) < self.context:
-                raise UsageError(
-                    f"a prompt must have 1 to {self.context - 1} tokens for this model's context "
-                    f"of {self.context}, got {len(prompt)}"
-                )
-        out: list[Completion] = []
+            self._refuse_unfit(prompt)
+        out: dict[int, Completion] = {}
         began = time.perf_counter()
-        for start in range(0, len(prompts), self.max_rows):
-            rows = slice(start, start + self.max_rows)
-            with torch.inference_mode():
-                out += _Decoding(self, prompts[rows], samplings[rows]).run()
+        with torch.inference_mode():
+            for start in range(0, len(prompts), self.max_rows):
+                some = range(start, min(start + self.max_rows, len(prompts)))
+                rows: Decoding[int] = Decoding(self)
+                rows.join(some, [prompts[i] for i in some], [samplings[i] for i in some])
+                while len(rows):
+                    out.update(rows.step())
         self.seconds += time.perf_counter() - began
-        return out
+        return [out[i] for i in range(len(prompts))]
+
+    def _refuse_unfit(self, prompt: Sequence[int]) -> None:
+        if not 0 < len(prompt) < self.context:
+            raise UsageError(
+                f"a prompt must have 1 to {self.context - 1} tokens for this model's context "
+                f"of {self.context}, got {len(prompt)}"
+            )
 
     def logprobs(
         self,
@@ -216,122 +240,6 @@ def _settle(futures: Sequence["asyncio.Future[Completion]"], done: Any) -> None:
             future.set_result(result)
 
 
-class _Decoding:
-    """One batch on its way: the rows still alive, their cache, and what was drawn so far."""
-
-    def __init__(
-        self, policy: TransformersPolicy, prompts: Sequence[Any], samplings: Sequence[Sampling]
-    ) -> None:
-        self.policy, self.model, self.device = policy, policy.model, policy.device
-        self.samplings = samplings
-        lengths = np.array([len(prompt) for prompt in prompts])
-        room = policy.context - lengths
-        self.limit = np.minimum([s.max_tokens for s in samplings], room)
-        self.seeds = np.array([s.seed for s in samplings], np.uint64)
-        self.lengths = lengths.astype(np.uint64)
-        shape = (len(prompts), int(self.limit.max()))
-        self.tokens = np.zeros(shape, np.int64)
-        self.logprobs = np.zeros(shape, np.float32)
-        self.near = np.zeros(len(prompts), np.int64)
-        self.count = np.zeros(len(prompts), np.int64)
-        self.reasons = [StopReason.LENGTH] * len(prompts)
-        self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
-        self.warp = Warp.of(samplings, self.device)
-        self.stops = np.array([bool(s.stop) for s in samplings])
-        self.rows = np.arange(len(prompts))
-        """Which prompt each row of the running batch continues."""
-        self.alive = np.ones(len(prompts), bool)
-        self._prefill(prompts)
-
-    def _prefill(self, prompts: Sequence[Any]) -> None:
-        """Run the distinct prompts once and spread cache and logits over their rows."""
-        distinct: dict[tuple[int, ...], int] = {}
-        place = [distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompts]
-        batch = pad(list(distinct), [()] * len(distinct), self.device)
-        ids, attention = batch.ids[:, :-1], batch.attention[:, :-1]
-        self.cache = DynamicCache(config=self.model.config)
-        logits = self._forward(ids, attention, positions(attention))
-        index = torch.tensor(place, device=self.device)
-        self.attention, self.logits = attention, logits
-        if place != list(range(len(place))):
-            self._take(index)
-        self.place = self.attention.sum(-1, keepdim=True)
-
-    def _forward(
-        self, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor
-    ) -> torch.Tensor:
-        inputs = forward_inputs(self.model, attention, place, 1)
-        out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **inputs)
-        return out.logits[:, -1, : self.policy.vocabulary]
-
-    def _take(self, index: torch.Tensor) -> None:
-        """Keep, repeat or reorder rows."""
-        self.cache.batch_select_indices(index)
-        self.attention, self.logits = self.attention[index], self.logits[index]
-
-    def run(self) -> list[Completion]:
-        """Draw until every row has finished."""
-        step = 0
-        while True:
-            self._draw(step)
-            step += 1
-            if not self.alive.any():
-                return self._completions()
-            if self.alive.mean() < COMPACT_BELOW:
-                self._compact()
-            self.attention = torch.nn.functional.pad(self.attention, (0, 1), value=1)
-            self.logits = self._forward(self.drawn[:, None], self.attention, self.place)
-            self.place = self.place + 1
-
-    def _draw(self, step: int) -> None:
-        rows = self.rows
-        u = uniforms(self.seeds[rows], self.lengths[rows] + np.uint64(step))
-        uniform = torch.from_numpy(u).to(self.device)
-        self.drawn, logprobs, near = draw(self.logits, self.warp, uniform)
-        ended = torch.isin(self.drawn, self.eos).cpu().numpy()
-        alive, live = self.alive, rows[self.alive]
-        self.tokens[live, step] = self.drawn.cpu().numpy()[alive]
-        self.logprobs[live, step] = logprobs.cpu().numpy()[alive]
-        self.near[live] += near.cpu().numpy()[alive]
-        self.count[live] += 1
-        for row in rows[alive & ended]:
-            self.reasons[row] = StopReason.EOS
-        stopped = np.zeros(len(rows), bool)
-        for at in np.flatnonzero(alive & ~ended & self.stops[rows]):
-            if self._at_stop(rows[at], step + 1):
-                self.reasons[rows[at]] = StopReason.STOP
-                stopped[at] = True
-        self.alive = alive & ~ended & ~stopped & (step + 1 < self.limit[rows])
-
-    def _at_stop(self, row: int, count: int) -> bool:
-        """Whether the row's text now holds a stop string, looking back no further than needed."""
-        stops = self.samplings[row].stop
-        reach = 4 * max(len(stop) for stop in stops) + 4  # a character is up to 4 byte tokens
-        tail = self.tokens[row, max(0, count - reach) : count]
-        text = self.policy.tokenizer.decode(tail, skip_special_tokens=False)
-        return any(stop in text for stop in stops)
-
-    def _compact(self) -> None:
-        keep = np.flatnonzero(self.alive)
-        index = torch.from_numpy(keep).to(self.device)
-        self._take(index)
-        self.drawn, self.place = self.drawn[index], self.place[index]
-        self.warp = self.warp.rows(index)
-        self.rows, self.alive = self.rows[keep], self.alive[keep]
-
-    def _completions(self) -> list[Completion]:
-        return [
-            Completion(
-                tokens=self.tokens[row, :count].tolist(),
-                logprobs=self.logprobs[row, :count].tolist(),
-                stop_reason=self.reasons[row],
-                version=self.policy.version,
-                near_ties=int(self.near[row]),
-            )
-            for row, count in enumerate(self.count)
-        ]
-
-
 def context_length(model: Any, tokenizer: Any) -> int:
     """Return the longest sequence in tokens: the smaller of what model and tokenizer state."""
     config = model.config.get_text_config()
@@ -356,29 +264,6 @@ def eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
             "end-of-sequence token, so no completion could end; set tokenizer.eos_token"
         )
     return tuple(sorted(set(ids)))
-
-
-def refuse_unsupported(model: Any) -> None:
-    """Refuse models that this policy cannot decode.
-
-    Raises:
-        ModelError: With the model's class and the reason.
-    """
-    name = type(model).__name__
-    reason = ""
-    if getattr(model.config, "is_encoder_decoder", False):
-        reason = "it is an encoder-decoder"
-    elif getattr(model, "_is_stateful", False) or "cache_params" in (
-        inspect.signature(type(model).forward).parameters
-    ):
-        reason = "it keeps recurrent state, from which finished rows cannot be taken out"
-    elif not getattr(model, "can_generate", lambda: False)():
-        reason = "it has no language-modelling head"
-    if reason:
-        raise ModelError(
-            f"{name} cannot be run by TransformersPolicy: {reason}; use a decoder-only model with "
-            "a key-value cache"
-        )
 
 
 def check_decoding(policy: TransformersPolicy) -> None:

@@ -35,7 +35,7 @@ class Sampling:
     max_tokens: int = 256
     """Tokens per completion at most, at least 1."""
     temperature: float = 1.0
-    """Logits are divided by it; 0 takes the most likely token."""
+    """Logits are divided by it, from 1e-6 up; 0 takes the most likely token."""
     top_p: float = 1.0
     """Keep the most likely tokens whose probabilities sum to it, in (0, 1]."""
     top_k: int = 0
@@ -51,7 +51,10 @@ class Sampling:
         """Check every range."""
         ranges = {
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
-            "temperature": (0 <= self.temperature < math.inf, "at least 0 and finite"),
+            "temperature": (
+                self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
+                "0, or at least 1e-6 and finite",
+            ),
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
             "top_k": (self.top_k >= 0, "at least 0 (0 keeps all)"),
             "min_p": (0 <= self.min_p < 1, "in [0, 1)"),
@@ -98,6 +101,8 @@ class Policy(Protocol):
     """A transformers tokenizer: encodes prompts, decodes completions, holds the chat template."""
     context: int
     """The longest sequence in tokens, prompt and completion together."""
+    format: Any
+    """A `ChatFormat`: the tokens of conversations."""
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Draw one completion of a prompt."""
@@ -120,6 +125,8 @@ class Turn:
     """What the environment paid for it; nan if unscored."""
     stop_reason: StopReason
     """Why the completion ended."""
+    version: int = 0
+    """The weights that drew it."""
 
 
 @dataclass(kw_only=True)
@@ -149,7 +156,8 @@ class Trajectory:
     scored: bool = True
     """Whether the reward is one."""
     truncated: bool = False
-    """The environment truncated it, or a completion ran out of length."""
+    """The environment truncated it, a completion ran out of length, or the conversation outgrew the
+    model's context."""
     verdict: dict[str, Any] = field(default_factory=dict)
     """The last verdict, as JSON."""
     version: int = 0
