@@ -161,7 +161,7 @@ class CriticConfig:
 
     critic: str = "head"
     """`head`: a value head on the policy; `model`: a model of its own, begun as the policy's copy;
-    `rollouts`: the mean reward of completions branched off at s_t (single-turn environments)."""
+    `rollouts`: the mean reward of episodes branched off at s_t."""
     critic_lr: float = 1e-4
     """Learning rate of the critic's own optimiser."""
     critic_warmup_steps: int = 0

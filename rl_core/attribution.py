@@ -67,10 +67,11 @@ def explain_tokens(
 
     Returns:
         By name, each `[B, T]` and 0 outside the mask of trained and scored tokens: `mask` (tokens
-        that stayed in the loss, boolean), `reward`, `return` (Ψ before the baseline, with V added
-        where V is inside), `value` (nan where not known), `baseline`, `advantage`, `ratio` (the
-        completion's, where it is one action), `clipped` (boolean), `weight` (mismatch), `kl` (k1 to
-        what the KL term is against, nan without one), `coefficient` (∂L/∂l).
+        that stayed in the loss, boolean), `reward`, `return` (what a critic is fitted to: the
+        reward-to-go, or Ψ + V under psi `gae`), `value` (nan where not known), `baseline`,
+        `advantage`, `ratio` (the completion's, where it is one action), `clipped` (boolean),
+        `weight` (mismatch), `kl` (k1 to what the KL term is against, nan without one),
+        `coefficient` (∂L/∂l).
 
     Raises:
         UsageError: As `policy_loss`.

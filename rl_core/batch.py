@@ -5,14 +5,19 @@ computed and masked. The division follows from the lengths alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..agents.scoring import Padded, pad
 from ..agents.types import Trajectory
+
+OFFLINE = -1
+"""Version of an episode that no weights drew: it came from a file, without log-probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +41,7 @@ class Batch:
     truncated: Tensor
     """Rows that ran out of length `[B]`, boolean."""
     versions: Tensor
-    """The weights that drew each row's last token `[B]`, int64."""
+    """The weights that drew each row's last token `[B]`, int64; `OFFLINE` for none."""
     starts: list[int]
     """Index of the first column in each row's tokens."""
 
@@ -81,16 +86,19 @@ def collate(trajectories: Sequence[Trajectory]) -> Batch:
     """
     starts = [t.turns[0].start if t.turns else len(t.tokens) for t in trajectories]
     pairs = list(zip(trajectories, starts, strict=True))
-    width = max(1, *(len(t.tokens) - start for t, start in pairs))
+    lengths = np.array([len(t.tokens) - start for t, start in pairs])
+    present = np.arange(max(1, lengths.max())) < lengths[:, None]
 
-    def columns(rows: list[list[float]]) -> list[list[float]]:
-        return [row + [0.0] * (width - len(row)) for row in rows]
+    def rectangle(rows: Iterable[Sequence[float]], kind: type[np.generic]) -> Tensor:
+        out = np.zeros(present.shape, kind)
+        out[present] = np.array(list(chain.from_iterable(rows)), kind)
+        return torch.from_numpy(out)
 
     return Batch(
         prompts=[t.tokens[:start] for t, start in pairs],
         continuations=[t.tokens[start:] for t, start in pairs],
-        mask=torch.tensor(columns([[*map(float, t.trained[s:])] for t, s in pairs])).bool(),
-        logprobs=torch.tensor(columns([t.logprobs[s:] for t, s in pairs])),
+        mask=rectangle((t.trained[start:] for t, start in pairs), np.bool_),
+        logprobs=rectangle((t.logprobs[start:] for t, start in pairs), np.float32),
         rewards=torch.tensor([t.reward if t.scored else math.nan for t in trajectories]),
         scored=torch.tensor([t.scored for t in trajectories]),
         groups=torch.tensor([t.group for t in trajectories], dtype=torch.int64),
@@ -111,8 +119,29 @@ def parts_of(trajectories: Sequence[Trajectory]) -> Tensor | None:
     Returns:
         The parts, or `None` if no verdict has any.
     """
-    names = sorted({name for t in trajectories for name in t.verdict.get("parts") or ()})
+    names = _names_of_parts(trajectories)
     if not names:
         return None
     found = [t.verdict.get("parts") or {} for t in trajectories]
     return torch.tensor([[float(parts.get(name) or 0.0) for name in names] for parts in found])
+
+
+def part_weights_of(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    """Return the weight of each column of `parts_of` `[K]`, where verdicts were regraded.
+
+    Args:
+        trajectories: The episodes.
+
+    Returns:
+        The weights, or `None` if every part counts the same.
+    """
+    known: dict[str, float] = {}
+    for trajectory in trajectories:
+        known |= trajectory.verdict.get("weights") or {}
+    if not known:
+        return None
+    return torch.tensor([known.get(name, 0.0) for name in _names_of_parts(trajectories)])
+
+
+def _names_of_parts(trajectories: Sequence[Trajectory]) -> list[str]:
+    return sorted({name for t in trajectories for name in t.verdict.get("parts") or ()})

@@ -30,28 +30,31 @@ def run_warnings(
     row: Algorithm,
     *,
     max_tokens: int,
-    prompts_per_step: int = 1,
+    prompts_per_step: int | None = None,
     updates: int = 1,
     truncated_sampling: bool = False,
     mini_batch: int | None = None,
+    learned_values: bool = False,
 ) -> list[str]:
     """Check an algorithm against the run that it is to train in.
 
     Args:
         row: The algorithm.
         max_tokens: Tokens that a completion may have.
-        prompts_per_step: Prompts of a training step.
+        prompts_per_step: Prompts of a training step; none: not known.
         updates: Optimiser steps that share them.
         truncated_sampling: Whether top-p, top-k or min-p cut off part of the distribution that is
             sampled from, and the learner's log-probabilities are not renormalised likewise.
         mini_batch: Completions per optimiser step, where a run says that instead of `updates`.
+        learned_values: Whether a critic says V(s_t), rather than rollouts from s_t.
 
     Returns:
         What is doubtful, in sentences; empty as a rule.
 
     Raises:
-        UsageError: Groups would be torn apart, the length penalty is longer than a completion, or
-            the sampled distribution is not the one that is trained.
+        UsageError: Groups would be torn apart, a completion is compared with a batch that holds no
+            other, the length penalty is longer than a completion, or the sampled distribution is
+            not the one that is trained.
 
     Example:
         >>> from rlvr.rl_core.algorithms import algorithm
@@ -60,6 +63,7 @@ def run_warnings(
         grpo: mismatch 'mask_prod' bounds a product over the completi
     """
     _check_division(row, prompts_per_step, updates, mini_batch)
+    _check_alone(row, prompts_per_step)
     if row.overlong_buffer > max_tokens:
         raise UsageError(
             f"{row.name}: overlong_buffer={row.overlong_buffer} is longer than a completion may "
@@ -81,16 +85,39 @@ def run_warnings(
         found.append(
             f"{row.name}: zero_groups='resample' with baseline 'none' samples only failures anew"
         )
+    if learned_values and row.psi in ("q", "td", "nstep"):
+        found.append(
+            f"{row.name}: psi '{row.psi}' credits all but the last tokens by V alone, and the "
+            "errors of a learned V are learned as if they were rewards: the solved share may rise "
+            "and then fall to 0; set critic='rollouts', or psi='gae' with lam near 1"
+        )
     return found
 
 
-def _check_division(row: Algorithm, prompts: int, updates: int, mini_batch: int | None) -> None:
+def _check_alone(row: Algorithm, prompts: int | None) -> None:
+    """Refuse statistics over a batch of one completion."""
+    if prompts is None or prompts * row.group_size > 1:
+        return
+    what = f"baseline '{row.baseline}'" if row.baseline == "batch_mean" else ""
+    if row.scale == "batch_std" or (row.scale == "whiten" and row.psi == "total"):
+        what = f"scale '{row.scale}'"
+    if what:
+        raise UsageError(
+            f"{row.name}: {what} compares a completion with the others of its batch, and "
+            f"prompts_per_step={prompts} with group_size={row.group_size} leaves none: every "
+            "advantage would be 0 or undefined; raise one of the two"
+        )
+
+
+def _check_division(
+    row: Algorithm, prompts: int | None, updates: int, mini_batch: int | None
+) -> None:
     if mini_batch is not None and mini_batch % row.group_size:
         raise UsageError(
             f"{row.name}: mini_batch={mini_batch} is not divisible by group_size={row.group_size}: "
             "a group would be torn apart; change one of the two"
         )
-    if prompts % updates:
+    if prompts is not None and prompts % updates:
         raise UsageError(
             f"{row.name}: prompts_per_step={prompts} is not divisible by updates={updates}: every "
             "update takes whole groups; change one of the two"

@@ -1,4 +1,4 @@
-"""The command line: `rlvr train`, `sft`, `eval`, `list`, `explain`, `check`, `verify`,
+"""The command line: `rlvr train`, `sft`, `eval`, `list`, `explain`, `check`, `verify`, `pairs`,
 `sandbox`.
 
 Every command is a function that takes its arguments as words. Torch and transformers are imported
@@ -117,7 +117,7 @@ class ListCommand:
     """List what there is by name."""
 
     what: tyro.conf.Positional[str] = "all"
-    """`environments`, `verifiers`, `algorithms` or `all`."""
+    """`environments`, `verifiers`, `group-verifiers`, `algorithms` or `all`."""
     imports: Imports = ()
     """Python files that register environments or verifiers."""
 
@@ -144,6 +144,16 @@ class CheckCommand:
     """Tasks to check."""
     imports: Imports = ()
     """Python files that register environments or verifiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsCommand:
+    """Write preference pairs (prompt, chosen, rejected) out of the verdicts of a run."""
+
+    run: tyro.conf.Positional[str]
+    """The run's folder."""
+    out: str = "pairs.jsonl"
+    """The JSONL file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +251,9 @@ def _list(words: Sequence[str]) -> int:
     tables: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "environments": lambda: list(envs.names().items()),
         "verifiers": lambda: [(name, verifiers.describe(name)) for name in verifiers.names()],
+        "group-verifiers": lambda: [
+            (name, verifiers.describe_group(name)) for name in verifiers.group_names()
+        ],
         "algorithms": lambda: [(row.name, row.title) for row in TABLE.values()],
     }
     if given.what not in (*tables, "all"):
@@ -276,6 +289,14 @@ def _verify(words: Sequence[str]) -> int:
     return 1 if given.must_agree and not tally.agrees else 0
 
 
+def _pairs(words: Sequence[str]) -> int:
+    given = _parse(PairsCommand, words, "pairs")
+    from .pairs import write_pairs
+
+    print(f"{write_pairs(given.run, given.out)} pairs  {given.out}")
+    return 0
+
+
 def _sandbox(words: Sequence[str]) -> int:
     from .sandbox_command import run_sandbox
 
@@ -290,6 +311,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "explain": (_explain, "print an algorithm, or what two of them do differently"),
     "check": (_check, "check an environment and its verifier"),
     "verify": (_verify, "judge the completions of a file"),
+    "pairs": (_pairs, "write preference pairs out of the verdicts of a run"),
     "sandbox": (_sandbox, "test the sandbox that programs run in"),
 }
 """Command → (function, summary)."""

@@ -3,7 +3,8 @@
 Dynamic sampling draws further prompts until enough groups carry a gradient; a greedy baseline is
 one more completion of each prompt; values by rollouts are completions branched off at every token.
 All of it follows from (seed, step) and from how far the walks through the tasks have come, which is
-what a checkpoint holds.
+what a checkpoint holds. Rewards are regraded as soon as a group is complete, so that all that is
+decided by them afterwards is decided by those that are trained on.
 """
 
 import dataclasses
@@ -16,10 +17,13 @@ import torch
 
 from ..agents.rollouts import rollout
 from ..agents.types import Sampling, StopReason, Trajectory, Turn
+from ..verifiers import GroupVerifier
 from . import functional as F
 from .branches import Branches
 from .choices import Algorithm
 from .config import TrainConfig
+from .pair_batches import PairBatches
+from .regrading import Regrader
 from .sources import Prompt, Schedule, Source, episodes_of
 
 
@@ -79,12 +83,20 @@ class Collector:
         schedule: Schedule,
         policy: Any,
         sampling: Sampling,
+        group_verifier: GroupVerifier | None = None,
     ) -> None:
         """Remember where prompts come from and who answers."""
         self.config, self.row, self.policy, self.sampling = config, row, policy, sampling
         self.sources, self.schedule = sources, schedule
         by_rollouts = row.needs_values and config.critic.critic == "rollouts"
-        self._branches = Branches(config.critic, sources, policy, sampling) if by_rollouts else None
+        self.regrader = Regrader(config, sources, group_verifier)
+        self._branches = None
+        if by_rollouts:
+            reweigh = self.regrader.reweigh
+            to_go = row.needs_spans
+            self._branches = Branches(
+                config.critic, sources, policy, sampling, reweigh, to_go=to_go
+            )
         self.waiting: deque[Collected] = deque()
         """What was sampled ahead, oldest first; a checkpoint holds it."""
 
@@ -98,6 +110,10 @@ class Collector:
         while len(self.waiting) <= self.config.rollout.sample_ahead:
             self.waiting.append(self.collect(step + len(self.waiting), clock))
         return self.waiting.popleft()
+
+    def close(self) -> None:
+        """End what judges groups."""
+        self.regrader.close()
 
     def collect(self, step: int, clock: dict[str, float]) -> Collected:
         """Sample the episodes of a step.
@@ -127,7 +143,8 @@ class Collector:
         prompts = self.schedule.step(step, self.config.rollout.prompts_per_step, number)
         entropy = [self.config.run.seed, 5, step, number]
         episodes = episodes_of(self.sources, prompts, self.row.group_size, entropy)
-        return prompts, rollout(episodes, self.policy, self.sampling, clock)
+        found = rollout(episodes, self.policy, self.sampling, clock)
+        return prompts, self.regrader.regrade(found, prompts, clock)
 
     def _until_alive(
         self, step: int, prompts: list[Prompt], found: list[Trajectory], clock: dict[str, float]
@@ -194,9 +211,33 @@ class Collector:
         """Score the most likely completion of every prompt."""
         episodes = episodes_of(self.sources, prompts, 1, [self.config.run.seed, 6, step])
         likeliest = dataclasses.replace(self.sampling, temperature=0.0)
-        found = rollout(episodes, self.policy, likeliest, clock)
+        found = self.regrader.reweigh(rollout(episodes, self.policy, likeliest, clock))
         by_group = {t.group: t.reward if t.scored else float("nan") for t in found}
         return [by_group[t.group] for t in trajectories]
+
+
+def collector_of(
+    config: TrainConfig,
+    sources: Sequence[Source],
+    schedule: Schedule,
+    policy: Any,
+    sampling: Sampling,
+    group_verifier: GroupVerifier | None = None,
+) -> Collector | PairBatches:
+    """Return what a run takes its batches from: sampled episodes, or the pairs of a file.
+
+    Args:
+        config: The settings.
+        sources: Where prompts come from.
+        schedule: In which order.
+        policy: Who answers.
+        sampling: How.
+        group_verifier: Judges groups in place of the configuration's.
+    """
+    if config.rewards.pairs:
+        return PairBatches(config, policy)
+    row = config.algorithm.row()
+    return Collector(config, row, sources, schedule, policy, sampling, group_verifier)
 
 
 def lag_warning(row: Algorithm, ahead: int) -> str:

@@ -8,7 +8,6 @@ step, and for a model of its own, the critic takes steps of its own.
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from .batch import Batch
 from .config import CriticConfig
 from .functional.values import value_loss
 from .passes import states
+from .weight_step import WeightStep
 
 
 class Critic:
@@ -31,17 +31,22 @@ class Critic:
 
         Args:
             config: Which kind, and how it is trained.
-            model: The policy. A model of its own begins as its copy, all weights trained.
+            model: The policy. A model of its own begins as its copy: of all weights that the policy
+                trains; those that it does not are shared.
             value_clip: How far a value may move in one batch; 0 is off.
         """
         self.config, self.value_clip = config, value_clip
         self.shared = config.critic == "head"
-        self.trunk = model if self.shared else copy.deepcopy(model).requires_grad_(True)
+        self.trunk = model if self.shared else _copy(model)
         self.head = _head(model)
-        own = [] if self.shared else list(self.trunk.parameters())
-        self.parameters = [*self.head.parameters(), *own]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.critic_lr, betas=(0.9, 0.99), weight_decay=0.0
+        own = [] if self.shared else [p for p in self.trunk.parameters() if p.requires_grad]
+        self.weights = WeightStep(
+            [*self.head.parameters(), *own],
+            lr=config.critic_lr,
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            max_norm=config.critic_max_grad_norm,
+            masters=True,
         )
 
     def from_states(self, hidden: Tensor) -> Tensor:
@@ -114,7 +119,7 @@ class Critic:
         count, total = float(mask[torch.tensor(rows, dtype=torch.int64)].sum()), 0.0
         if not live:
             return 0.0
-        self.optimizer.zero_grad()
+        self.weights.clear()
         device = self.trunk.device
         for part in batch.micro_batches(live, tokens):
             rectangle = batch.rectangle(part, device)
@@ -130,6 +135,7 @@ class Critic:
                 tokens=count,
             )
             loss.backward()
+            self.weights.gather()
             total += float(loss.detach())
         self.step()
         return total
@@ -140,28 +146,31 @@ class Critic:
         Raises:
             TrainingStopped: They are not finite.
         """
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.critic_max_grad_norm))
-        if not math.isfinite(norm):
-            raise TrainingStopped(
-                f"the critic's gradient has the norm {norm}: no step was taken; lower critic_lr"
-            )
-        self.optimizer.step()
+        self.weights.take("the critic's gradient's", "lower critic_lr")
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
-        trunk = None if self.shared else self.trunk.state_dict()
-        return {
-            "head": self.head.state_dict(),
-            "trunk": trunk,
-            "optimizer": self.optimizer.state_dict(),
-        }
+        return {"head": self.head.state_dict(), "trunk": self._trained(), **self.weights.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.head.load_state_dict(state["head"])
-        if state["trunk"] is not None:
-            self.trunk.load_state_dict(state["trunk"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name, weight in self._trained().items():
+                weight.copy_(state["trunk"][name])
+        self.weights.load(state)
+
+    def _trained(self) -> dict[str, Tensor]:
+        """Return the weights of a trunk of its own that are trained, by name."""
+        if self.shared:
+            return {}
+        return {n: p.detach() for n, p in self.trunk.named_parameters() if p.requires_grad}
+
+
+def _copy(model: Any) -> Any:
+    """Copy a model; weights that are not trained are shared, not copied."""
+    frozen = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, frozen)
 
 
 def _head(model: Any) -> nn.Linear:

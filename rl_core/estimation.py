@@ -36,7 +36,8 @@ class Advantages:
     rewards: Tensor
     """R `[B]`: the score and, with KL in the reward, its penalty; 0 in unscored rows."""
     returns: Tensor
-    """What a critic is fitted to `[B, T]`: Ψ, or Ψ + V where V is inside; garbage outside."""
+    """What a critic is fitted to `[B, T]`: Ψ + V under psi `gae`, else the reward-to-go or total;
+    garbage outside."""
     expected: Tensor
     """The baseline `[B, 1]` or `[B, T]`."""
     paid: Paid

@@ -3,10 +3,10 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..agents.loading import resolve_device
-from ..agents.transformers_policy import TransformersPolicy
+from ..agents.policies import open_policy
 from ..agents.types import Sampling
 from ..verifiers import Status, UsageError
 from .evaluation import Evaluation, evaluate
@@ -47,13 +47,13 @@ def run_eval(given: "EvalCommand") -> Evaluation:
     return found
 
 
-def _policy(given: "EvalCommand", sources: list[Source]) -> TransformersPolicy:
+def _policy(given: "EvalCommand", sources: list[Source]) -> Any:
     if given.model.model == "embedded":
         model, tokenizer = embedded_default(training_tasks(sources))
         model = model.to(resolve_device(given.model.device))
     else:
         model, tokenizer = load_chosen(given.model)
-    return TransformersPolicy(model, tokenizer, max_rows=given.max_rows)
+    return open_policy(given.model.policy, model, tokenizer, max_rows=given.max_rows, say=print)
 
 
 def _print(found: Evaluation, env: str, model: str) -> None:

@@ -236,11 +236,17 @@ def is_solved(trajectory: Trajectory) -> bool:
 
 
 def row_of(trajectory: Trajectory) -> dict[str, Any]:
-    """Return an episode as a JSON row for a log."""
+    """Return an episode as a JSON row for a log.
+
+    `prompt` is its first message; where more stood before the completion, `messages` has them all.
+    """
+    asked = trajectory.messages[:-1] if trajectory.turns else trajectory.messages
+    whole = {"messages": [dict(m) for m in asked]} if len(asked) > 1 else {}
     return {
         "env": trajectory.env,
         "task_id": trajectory.task_id,
         "prompt": trajectory.messages[0]["content"] if trajectory.messages else "",
+        **whole,
         "completion": trajectory.completion,
         "reward": trajectory.reward if trajectory.scored else None,
         "solved": is_solved(trajectory),

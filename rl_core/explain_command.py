@@ -104,6 +104,19 @@ loss, and what is right in one place is wrong in the other.
   differentiating A = R − βx − b adds β·log π·∇log π (times 1 − 1/n under a mean over n rows). Its
   expectation is −β∇H: an entropy bonus of β that nobody asked for, and noise as large as log π.
   Detached is right.
+
+## Credit by a learned value
+
+With the true V every Ψ has the same expected gradient. With another V̂, `psi=q` and `psi=td` are
+biased by Σ_t E[(V̂ − V)(s_t+1) ∇log π(a_t|s_t)]: what the critic has wrong about the next state is
+learned as if it were paid. The policy moves to where the critic is too hopeful, and the critic,
+fitted to the episodes before, comes after it. `psi=gae` has the share 1 − λ of that bias at the
+next token, (1 − λ)λ at the one after, and none with λ = 1; `baseline=value` has none at all. So the
+rows `vpg-q` and `vpg-td` with a critic (`critic=head`, `model`) are for study, and a run of them
+says so; with values from rollouts (`critic=rollouts`) they train like the others.
+
+A critic is fitted to Ψ + V̂ under `psi=gae` (the λ-return), and to the reward-to-go elsewhere: its
+own r + γV̂ would teach it one token further back at every step of training.
 """
 
 

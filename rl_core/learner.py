@@ -9,15 +9,15 @@ one at the start of the step (`old`, and `proximal`: the learner's own numbers, 
 the one that is being trained.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..agents.types import Trajectory
-from ..verifiers import TrainingStopped
+from ..verifiers import UsageError
 from . import functional as F
 from . import monitor, preferences
 from .algorithm_config import CriticConfig
@@ -25,11 +25,12 @@ from .algorithms import Algorithm
 from .batch import Batch, collate
 from .config import OptimizerConfig
 from .critic import Critic
-from .loss_stages import Denominators
+from .lora import Adapters
 from .natural_step import NaturalStep, Region
-from .objective import policy_loss
+from .part_loss import part_loss
 from .passes import Pass, entropy, run
 from .preparation import prepare
+from .weight_step import WeightStep
 from .work import Work, minibatches
 
 NATURAL_CRITIC_EPOCHS = 10
@@ -63,12 +64,21 @@ class Learner:
             vocabulary: The tokenizer's size, as the sampler's.
             temperature: What the episodes are sampled with.
             max_tokens: Longest completion, for constant denominators.
-            reference: The frozen model of a KL term; needed if the row needs one.
+            reference: The frozen model of a KL term, or the adapters without which `model` is it;
+                needed if the row needs one.
             critic: How values are learned; read if the row needs values.
             kl_target: KL per token that beta is adapted to; 0 leaves beta alone.
             kl_horizon: Completions over which beta may grow or shrink by a fifth.
             decode: Token ids to text; needed where verdicts judge spans of characters.
+
+        Raises:
+            UsageError: The row needs a reference, or nothing of the model is to be trained.
         """
+        if row.needs_reference and reference is None:
+            raise UsageError(
+                f"{row.name} keeps the policy near a reference (beta={row.beta:g}), got None; pass "
+                "reference=, a frozen copy of the model, or set beta=0"
+            )
         self.model, self.row, self.config = model, row, config
         self.vocabulary, self.temperature, self.max_tokens = vocabulary, temperature, max_tokens
         self.reference, self.decode = reference, decode
@@ -82,12 +92,21 @@ class Learner:
         self.last: Work | None = None
         """The batch of the last step."""
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
+        """What is trained: all weights, or those of the adapters."""
+        if not self.parameters:
+            raise UsageError(
+                f"no weight of the {type(model).__name__} requires a gradient, so that nothing "
+                "would be trained; call model.requires_grad_(True), or put adapters on it"
+            )
+        self.weights = WeightStep(
             self.parameters,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
+            max_norm=config.max_grad_norm,
+            masters=config.master_weights,
         )
+        self.optimizer = self.weights.optimizer
         critic = critic or CriticConfig()
         self.critic_config = critic
         self.critic: Critic | None = None
@@ -124,8 +143,7 @@ class Learner:
         """
         batch = collate(trajectories)
         lr = self.config.lr * min(1.0, (step + 1) / max(1, self.config.warmup_steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        self.weights.set_lr(lr)
         if self.row.on_pairs:
             return preferences.update(self, batch) | {"lr": lr}
         work = prepare(self, batch, trajectories, version=version, greedy=greedy, values=values)
@@ -148,13 +166,19 @@ class Learner:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the weights and their optimiser."""
+        """Return what a checkpoint needs beside the weights."""
         critic = None if self.critic is None else self.critic.state()
-        return {"baseline": self.baseline, "beta": self.beta, "critic": critic}
+        return {
+            "baseline": self.baseline,
+            "beta": self.beta,
+            "critic": critic,
+            "weights": self.weights.state(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.baseline, self.beta = state["baseline"], state["beta"]
+        self.weights.load(state["weights"])
         if self.critic is not None:
             self.critic.load(state["critic"])
 
@@ -173,67 +197,19 @@ class Learner:
         gives = found.mask.any(1) if everywhere else (found.values != 0).any(1)
         live = [one for one in rows if gives[one]]
         sums: dict[str, float] = {"updates": 1.0, "skipped": float(not live)}
-        self.optimizer.zero_grad()
+        self.weights.clear()
         if self.critic is not None and self.joint:
-            self.critic.optimizer.zero_grad()
+            self.critic.weights.clear()
         for part in work.batch.micro_batches(live, self.config.micro_batch_tokens):
-            loss, _, sum_of = self._loss(work, part, over, per_prompt)
-            loss.backward()
-            for name, value in sum_of.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            found_of = part_loss(self, work, part, over, per_prompt)
+            found_of.loss.backward()
+            self.weights.gather()
+            _add(sums, found_of.sums)
         if live:
             sums["grad_norm"] = self.step()
             if self.critic is not None and self.joint:
                 self.critic.step()
         return sums
-
-    def _loss(
-        self, work: Work, part: Sequence[int], over: Denominators, per_prompt: Tensor | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return a micro-batch's loss, its logits and its sums."""
-        batch, found, row, device = work.batch, work.found, work.row, self.model.device
-        rectangle = batch.rectangle(part, device)
-        place, width = torch.tensor(part), rectangle.width
-        ran = run(self.model, rectangle, self.vocabulary, self.temperature, hidden=self.joint)
-
-        def cut(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[place, :width].to(device)
-
-        inside = found.mask[place, :width].to(device)
-        sampled = batch.logprobs[place, :width].to(device)
-        old, full_kl = cut(work.old), row.needs_full_kl
-        loss, sums = policy_loss(
-            row,
-            logprobs=ran.logprobs,
-            advantages=found.values[place, :width].to(device),
-            mask=inside,
-            denominators=over,
-            old=old,
-            proximal=old,
-            rollout=sampled,
-            reference=cut(work.reference),
-            divergence=self._divergence(rectangle, ran.logits, inside) if full_kl else None,
-            entropy=entropy(ran.logits, self.temperature) if row.entropy_bonus else None,
-            prompt_tokens=None if per_prompt is None else per_prompt[place].to(device),
-        )
-        sums["loss"] = loss.detach()
-        sums["gap"] = ((ran.logprobs.detach() - sampled).abs() * inside).sum()
-        if ran.hidden is not None:
-            assert self.critic is not None
-            assert work.values is not None
-            before, returns = (t[place, :width].to(device) for t in (work.values, found.returns))
-            values = self.critic.from_states(ran.hidden)
-            value_loss = self.critic.loss(values, returns, before, inside, tokens=over.tokens)
-            sums["value_loss"] = value_loss.detach()
-            loss = loss + row.value_coef * value_loss
-        work.note(place, torch.where(inside, ran.logprobs.detach(), sampled))
-        return loss, ran.logits, sums
-
-    def _divergence(self, rectangle: Any, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return KL(π‖ref) over the vocabulary `[B, T]`."""
-        with torch.no_grad():
-            other = run(self.reference, rectangle, self.vocabulary, self.temperature).logits
-        return F.full_kl(logits / self.temperature, other / self.temperature, mask)
 
     def step(self) -> float:
         """Take the optimiser's step with the gradients that are there; returns their norm.
@@ -241,14 +217,8 @@ class Learner:
         Raises:
             TrainingStopped: They are not finite; the weights are as before.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
-        if not math.isfinite(norm):
-            raise TrainingStopped(
-                f"the gradient's norm is {norm}: no step was taken; lower lr, or use "
-                "dtype=float32 if the weights are in half precision"
-            )
-        self.optimizer.step()
-        return norm
+        advice = "lower lr, or use dtype=float32 if the weights are in half precision"
+        return self.weights.take("the gradient's", advice)
 
     def _natural(self, work: Work) -> dict[str, float]:
         """Take one natural step on the whole batch."""
@@ -259,17 +229,15 @@ class Learner:
         parts = work.batch.micro_batches(rows, self.config.micro_batch_tokens)
 
         def evaluate(part: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-            loss, logits, found = self._loss(work, part, over, per_prompt)
+            found = part_loss(self, work, part, over, per_prompt)
             if len(first) < len(parts):
-                first.append(found)
-            mask = work.found.mask[torch.tensor(part), : logits.shape[1]].to(logits.device)
-            return loss, logits / self.temperature, mask
+                first.append(found.sums)
+            return found.loss, found.logits / self.temperature, found.mask
 
         region = Region(parts=parts, evaluate=evaluate, tokens=max(1.0, over.tokens))
         sums |= NaturalStep(self.parameters, region, work.row).take()
         for found in first:
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            _add(sums, found)
         return sums
 
     def _fit_critic(self, work: Work, step: int, warming: bool) -> dict[str, float]:
@@ -315,7 +283,7 @@ class Learner:
 
         Args:
             batch: The episodes.
-            model: Another model than the one that is trained.
+            model: Another model than the one that is trained, or adapters to be switched off.
         """
         return self._everywhere(model or self.model, batch, lambda ran: ran.logprobs)
 
@@ -325,12 +293,27 @@ class Learner:
             self.model, batch, lambda ran: entropy(ran.logits, self.temperature)
         )
 
+    @staticmethod
+    @contextmanager
+    def opened(model: Any) -> Iterator[Any]:
+        """Give a model to compute with; adapters given in its place are switched off within."""
+        if isinstance(model, Adapters):
+            with model.off() as before:
+                yield before
+        else:
+            yield model
+
     def _everywhere(self, model: Any, batch: Batch, read: Callable[[Pass], Tensor]) -> Tensor:
         out = torch.zeros_like(batch.logprobs)
         rows = range(len(batch.prompts))
-        with torch.inference_mode():
+        with torch.inference_mode(), self.opened(model) as opened:
             for part in batch.micro_batches(rows, self.config.micro_batch_tokens):
-                rectangle = batch.rectangle(part, model.device)
-                found = read(run(model, rectangle, self.vocabulary, self.temperature))
+                rectangle = batch.rectangle(part, opened.device)
+                found = read(run(opened, rectangle, self.vocabulary, self.temperature))
                 out[torch.tensor(part), : rectangle.width] = found.to(out)
         return torch.where(batch.mask, out, 0.0)
+
+
+def _add(sums: dict[str, float], more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums.get(name, 0.0) + float(value)

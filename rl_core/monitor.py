@@ -1,22 +1,14 @@
-"""What a step tells about itself: metrics of the updates, and a record for every token."""
+"""What a step tells about itself: the metrics of its updates and of its batch."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import functional as F
-from .attribution import FIELDS, explain_tokens
 from .passes import run
-from .work import Work, minibatches, picked
-
-RECORDED = 8192
-"""Tokens recorded per step at most: a record takes about 70 bytes and 30 microseconds a token."""
-
-DIGITS = 4
-"""Significant digits of a token's record."""
+from .work import Work
 
 
 def mean(values: Tensor, mask: Tensor) -> float:
@@ -101,79 +93,3 @@ def action_space(learner: Any, count: int) -> dict[str, float]:
     return {
         f"top{size}/{band}": values[i] for band, values in bands for i, size in enumerate(sizes)
     }
-
-
-def token_records(
-    learner: Any, count: int, spell: Callable[[int], str], step: int
-) -> list[dict[str, Any]]:
-    """Say of each token of the last step's first episodes why it moved, and how strongly.
-
-    The numbers are those of the first update that a row was part of. Episodes beyond `RECORDED`
-    tokens in all have no record.
-
-    Args:
-        learner: A learner that has taken a step.
-        count: Episodes.
-        spell: A token id to its text.
-        step: Number of that step, as it was given to `update`.
-
-    Returns:
-        Per episode, by name, a list with a number for each token after the prompt, or one number
-        where all are the same; `None` where nothing is known. `text` holds the tokens.
-    """
-    work = learner.last
-    if work is None:
-        return []
-    lengths = [len(tokens) for tokens in work.batch.continuations[:count]]
-    wanted = {row for row in range(len(lengths)) if row == 0 or sum(lengths[: row + 1]) <= RECORDED}
-    records: dict[int, dict[str, Any]] = {}
-    for rows in minibatches(work.batch.groups, learner.updates, 0, step):
-        some = [row for row in rows if row in wanted]
-        if some:
-            told = _explained(learner, work, rows, some)
-            for place, row in enumerate(some):
-                ids = work.batch.continuations[row]
-                record: dict[str, Any] = {"text": [spell(token) for token in ids]}
-                for name in FIELDS:
-                    record[name] = _column(told[name][place, : len(ids)])
-                records[row] = record
-    return [records[row] for row in sorted(records)]
-
-
-def _explained(
-    learner: Any, work: Work, rows: Sequence[int], some: Sequence[int]
-) -> dict[str, Tensor]:
-    """Explain some rows of an optimiser step."""
-    index, size = torch.tensor(some), len(work.batch.prompts)
-
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[index]
-
-    return explain_tokens(
-        work.row,
-        picked(work.found, index, size),
-        logprobs=work.current[index],
-        denominators=work.count(rows, learner.max_tokens),
-        old=cut(work.old),
-        proximal=cut(work.old),
-        reference=cut(work.reference),
-        rollout=cut(work.batch.logprobs),
-        values=cut(work.values),
-        prompt_tokens=cut(work.per_prompt(rows)),
-    )
-
-
-def _column(values: Tensor) -> Any:
-    """Return a column for JSON, as one number where all tokens have the same."""
-    plain = values.tolist()
-    if len({repr(value) for value in plain}) == 1:  # as texts, in which nan equals nan
-        return _rounded(plain[0])
-    return [_rounded(value) for value in plain]
-
-
-def _rounded(value: float | bool) -> float | int | None:
-    if isinstance(value, bool):
-        return int(value)
-    if not math.isfinite(value):
-        return None
-    return float(f"{value:.{DIGITS}g}")

@@ -1,5 +1,6 @@
 """User code that the command line brings in: files, and entry points of installed packages."""
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ def load_plugins(files: Sequence[str] = ()) -> None:
     Raises:
         UsageError: One cannot be imported; names it and the reason.
     """
+    importlib.import_module("..agents", __package__)  # which registers the verifiers that it has
     for plugin in entry_points(group=GROUP):
         try:
             plugin.load()

@@ -1,8 +1,9 @@
-"""Training on preference pairs made of verdicts: DPO and IPO.
+"""Training on preference pairs, made of verdicts or read from a file: DPO and IPO.
 
 The completions of a prompt are sampled and judged as for every other algorithm; of each group whose
-scores differ, a best and a worst completion make a pair. What is learned is which of the two is the
-better one; how much better is not asked.
+scores differ, a best and a worst completion make a pair. Pairs of a file come as groups of two
+(`pair_batches`). What is learned is which of the two is the better one; how much better is not
+asked.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import functional as F
-from .batch import Batch
+from .batch import OFFLINE, Batch
 from .monitor import mean
 from .objective import preference_loss
 from .passes import run
@@ -31,7 +32,9 @@ def update(learner: Any, batch: Batch) -> dict[str, float]:
 
     Returns:
         Metrics: `loss`, `pairs`, `margin` (β d, mean), `preferred` (share of pairs with d > 0,
-        before the first step), `mismatch`, `dead_groups`, `entropy`, `grad_norm`.
+        before the first step), `mismatch`, `dead_groups`, `grad_norm`, and `entropy` where the
+        episodes were sampled: of those from a file, no sampler's log-probabilities are known, and
+        `mismatch` is 0.
     """
     trainable = batch.scored & batch.mask.any(1)
     found = F.pairs_of_groups(batch.rewards, batch.groups, trainable)
@@ -51,8 +54,10 @@ def update(learner: Any, batch: Batch) -> dict[str, float]:
         "mismatch": 0.0,
         "pairs": float(len(pairs)),
         "dead_groups": 1 - len(pairs) / groups,
-        "entropy": mean(-batch.logprobs, batch.mask & batch.scored[:, None]),
     }
+    sampled = batch.versions != OFFLINE
+    if sampled.all():
+        metrics["entropy"] = mean(-batch.logprobs, batch.mask & batch.scored[:, None])
     if updates:
         metrics |= {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
         metrics |= {name: updates[0][name] for name in ("mismatch", "margin", "preferred")}
@@ -84,7 +89,8 @@ def _optimise(
         )
         loss.backward()
         sampled = batch.logprobs[place, :width].to(ran.logprobs.device)
-        found["gap"] = ((ran.logprobs.detach() - sampled).abs() * mask).sum()
+        drawn = mask & (batch.versions[place] != OFFLINE).to(mask.device)[:, None]
+        found["gap"] = ((ran.logprobs.detach() - sampled).abs() * drawn).sum()
         found |= {"loss": loss.detach(), "tokens": mask.sum()}
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + float(value)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..agents.types import Trajectory
 from ..verifiers import UsageError
-from .batch import Batch, parts_of
+from .batch import Batch, part_weights_of, parts_of
 from .choices import Algorithm
 from .objective import advantages
 from .process import process_rewards
@@ -51,6 +51,7 @@ def prepare(
     if row.reward == "parts":
         parts = parts_of(trajectories)
         known["parts"] = batch.rewards[:, None] if parts is None else parts
+        known["part_weights"] = None if parts is None else part_weights_of(trajectories)
     scored = batch.scored & _complete(known, batch.mask)
     if known["values"] is not None:  # what is not known stands in rows that do not count
         known["values"] = known["values"].nan_to_num(nan=0.0)

@@ -2,7 +2,8 @@
 
 Each turn is a span, paid what the environment paid for it. Where the verdict of the last turn
 judges parts of it (`spans`), these take the turn's place: what they hold is then all that the turn
-was paid. Every amount is booked at the last token of its span.
+was paid, but for what regrading added, which the last of them is paid too. Every amount is booked
+at the last token of its span.
 """
 
 from collections.abc import Callable, Sequence
@@ -87,4 +88,8 @@ def _parts(
             "was given no tokenizer to find their tokens with; pass tokenizer="
         )
     turn = trajectory.turns[-1]
-    return token_spans(token_starts(decode, trajectory.tokens[turn.start : turn.end]), spans)
+    starts = token_starts(decode, trajectory.tokens[turn.start : turn.end])
+    numbers, paid = token_spans(starts, spans)
+    if paid:
+        paid[-1] += trajectory.verdict.get("added", 0.0)
+    return numbers, paid

@@ -8,7 +8,7 @@ checkpoint is written beside its place and renamed into it.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,7 @@ class Run:
     def save_checkpoint(
         self,
         step: int,
-        model: Any,
-        tokenizer: Any,
-        optimizer: torch.optim.Optimizer,
+        save: Callable[[Path], None],
         state: Mapping[str, Any],
         keep: int,
         learner: Mapping[str, Any],
@@ -123,38 +121,45 @@ class Run:
 
         Args:
             step: Steps done.
-            model: The policy's model.
-            tokenizer: Its tokenizer.
-            optimizer: The policy's optimiser.
+            save: Writes weights and tokenizer into a folder.
             state: What else a run needs, as JSON.
             keep: Checkpoints kept.
-            learner: What else the learner needs: the critic and its optimiser, the adapted beta.
+            learner: What else the learner needs: optimiser, critic, the adapted beta.
 
         Raises:
             TrainingStopped: It could not be written; earlier ones are untouched.
         """
-        place = self.folder / "checkpoints" / f"step-{step:06d}"
-        part = place.with_name(f".{place.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        with self.guard(f"write the checkpoint of step {step}", part):
-            save_model(part, model, tokenizer)
-            torch.save(optimizer.state_dict(), part / "optimizer.pt")
-            torch.save(dict(learner), part / "learner.pt")
-            (part / "state.json").write_text(json.dumps({"step": step, **state}))
-            _sync(part)
-            if place.exists():
-                shutil.rmtree(place)
-            os.replace(part, place)
+
+        def write(folder: Path) -> None:
+            save(folder)
+            torch.save(dict(learner), folder / "learner.pt")
+            (folder / "state.json").write_text(json.dumps({"step": step, **state}))
+
+        name = f"checkpoints/step-{step:06d}"
+        place = self._write_whole(name, write, f"write the checkpoint of step {step}")
         for _, old in self.checkpoints()[:-keep]:
             shutil.rmtree(old)
         return place
 
-    def save_final(self, model: Any, tokenizer: Any) -> Path:
-        """Write the trained model as an ordinary transformers folder."""
-        place, part = self.folder / "model", self.folder / ".model.part"
+    def save_folder(self, name: str, save: Callable[[Path], None]) -> Path:
+        """Write a folder that is there whole or not, in place of an earlier one.
+
+        Args:
+            name: The folder's name in the run.
+            save: Writes into a folder.
+
+        Raises:
+            TrainingStopped: It could not be written.
+        """
+        return self._write_whole(name, save, f"write the trained {name}")
+
+    def _write_whole(self, name: str, save: Callable[[Path], None], doing: str) -> Path:
+        """Write a folder beside its place, have it on the disk, and rename it into it."""
+        place = self.folder / name
+        part = place.with_name(f".{place.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        with self.guard("write the trained model", part):
-            save_model(part, model, tokenizer)
+        with self.guard(doing, part):
+            save(part)
             _sync(part)
             shutil.rmtree(place, ignore_errors=True)
             os.replace(part, place)

@@ -5,11 +5,47 @@ from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
+from .progress import Display, shorten
 from .records import Run
 from .token_view import token_view
 
 EXAMPLES = 12
 """Completions in the before/after table."""
+
+SHOWN = 10
+"""Held-out problems shown in the terminal at the end; the report has more."""
+
+
+def conclude(run: Run, config: TrainConfig, display: Display, step: int, *, finished: bool) -> None:
+    """Leave the report, and say what came of the run and where it lies.
+
+    Args:
+        run: The run, its final model written if it is finished.
+        config: Its settings.
+        display: Where it is said.
+        step: Steps done.
+        finished: Whether that is all of them; otherwise only the way on is said.
+
+    Raises:
+        TrainingStopped: The report could not be written.
+    """
+    say, folder = display.say, run.folder
+    if not finished:
+        say(f"stopped after step {step}, saved; continue with `rlvr train --resume --out {folder}`")
+        return
+    pairs = before_and_after(run)[:SHOWN]
+    if pairs:
+        rows = [
+            (shorten(p["prompt"], 60), _outcome(p["before"]), _outcome(p["after"])) for p in pairs
+        ]
+        heads = ["prompt", "before", "after"]
+        display.table("held-out problems before and after", heads, rows)
+    say(f"model   {folder / 'model'}\nreport  {write_report(run, config)}")
+    say(f"curve   {folder / 'curve.png'}")
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    return f"{shorten(row['completion'], 40)}  {row['status'] or ''}"
 
 
 def write_report(run: Run, config: TrainConfig) -> Path:

@@ -191,7 +191,11 @@ def _process(row: Algorithm, given: Episodes, mask: Tensor) -> Tensor:
 
 
 def returns(row: Algorithm, given: Episodes, found: Paid, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Stage 2: Ψ, and what a critic would be fitted to: `[B, T]`, or `[B, 1]` if one a row."""
+    """Stage 2: Ψ, and what a critic would be fitted to: `[B, T]`, or `[B, 1]` if one a row.
+
+    A critic is fitted to Ψ + V under psi `gae`, and to the reward-to-go under the others: r + γ V'
+    is its own guess, from which it would learn one token further at every step of training.
+    """
     if row.psi in ("total", "segment"):
         return found.totals[:, None], found.totals[:, None]
     rewards = found.tokens(mask)
@@ -210,8 +214,11 @@ def returns(row: Algorithm, given: Episodes, found: Paid, mask: Tensor) -> tuple
             psi = F.temporal_difference(*with_values, **further)
         case "gae":
             psi = F.generalised_advantage(*with_values, lam=row.lam, **further)
-    inside = row.psi in ("td", "gae")
-    return psi, psi + F.select(values, mask, "values") if inside else psi
+    if row.psi == "gae":
+        return psi, psi + F.select(values, mask, "values")
+    if given.bootstrap is not None:
+        rewards = rewards + row.gamma * F.at_last_token(given.bootstrap.to(rewards), mask)
+    return psi, F.reward_to_go(rewards, mask, gamma=row.gamma)
 
 
 def baseline(

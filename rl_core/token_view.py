@@ -6,7 +6,8 @@ likely. All else that is known of the token is shown beside it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .attribution import FIELDS
@@ -14,6 +15,9 @@ from .records import Run
 
 EPISODES = 6
 """Episodes shown of each step."""
+
+RECORD = '"token_records": {'
+"""What a line with records of tokens holds; in a policy's text the quotes would be escaped."""
 
 TOKENS = 1500
 """Tokens shown of each episode: a page of more is slow to open."""
@@ -33,28 +37,29 @@ def token_view(run: Run) -> list[dict[str, Any]]:
         `prompt`, `reward`, `status`, `cut` (tokens not shown) and `tokens`: `text`, `kind` (`clip`,
         `out` or empty), `style`, `title`, and `facts`, a JSON text of names and numbers.
     """
-    steps = _chosen(run)
-    rows: dict[int, list[dict[str, Any]]] = {step: [] for step in steps}
     path = run.folder / "rollouts.jsonl"
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", errors="surrogatepass") as file:
-        for line in file:
-            head = line[: line.find(",")].removeprefix('{"step": ')
-            step = int(head) if head.isdigit() else -1
-            if step in rows and len(rows[step]) < EPISODES:
-                row = json.loads(line)
-                if row.get("token_records"):
-                    rows[step].append(row)
+    rows: dict[int, list[dict[str, Any]]] = {step: [] for step in _chosen(path)}
+    for step, line in _recorded(path):
+        if step in rows and len(rows[step]) < EPISODES:
+            rows[step].append(json.loads(line))
     return [_step(step, some) for step, some in rows.items() if some]
 
 
-def _chosen(run: Run) -> list[int]:
-    """Return the first, a middle and the last step."""
-    steps = [line["step"] for line in run.lines("metrics.jsonl") if "reward" in line]
-    if not steps:
-        return []
-    return sorted({steps[0], steps[len(steps) // 2], steps[-1]})
+def _chosen(path: Path) -> list[int]:
+    """Return the first, a middle and the last step that has records of tokens."""
+    steps = sorted({step for step, _ in _recorded(path)})
+    return sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
+
+
+def _recorded(path: Path) -> Iterator[tuple[int, str]]:
+    """Go through the lines that have records of tokens, with their steps; reads no line's JSON."""
+    with open(path, encoding="utf-8", errors="surrogatepass") as file:
+        for line in file:
+            head = line[: line.find(",")].removeprefix('{"step": ')
+            if head.isdigit() and RECORD in line:
+                yield int(head), line
 
 
 def _step(step: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

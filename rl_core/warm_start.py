@@ -27,7 +27,7 @@ from ..verifiers import Task, TaskError, UsageError
 from .config import ModelConfig
 from .records import save_model
 
-RECIPE = 1
+RECIPE = 2
 """Number of the embedded default's recipe: part of the cache's key."""
 
 _NUMBER = re.compile(r"\d+")
