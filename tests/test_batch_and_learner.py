@@ -15,7 +15,7 @@ from rlvr.rl_core.algorithms import algorithm
 from rlvr.rl_core.batch import collate
 from rlvr.rl_core.config import OptimizerConfig
 from rlvr.rl_core.learner import Learner
-from rlvr.verifiers import Task, verifier
+from rlvr.verifiers import Task, UsageError, verifier
 
 
 @verifier
@@ -234,3 +234,17 @@ def test_padding_does_not_change_logprobs(tiny: tuple[Any, Any]) -> None:
         alone = token_logprobs(continuation_logits(model, one, len(tokenizer)), one.targets, 1.0)
         assert torch.allclose(together[row, : len(tails[row])], alone[0], atol=1e-5)
     assert batch.present.tolist() == [[True, False, False, False], [True] * 4]
+
+
+def test_a_reference_that_is_missing_is_refused(tiny: tuple[Any, Any]) -> None:
+    settings: dict[str, Any] = {"vocabulary": 9, "temperature": 1.0, "max_tokens": 4}
+    for name in ("rloo", "grpo", "dpo"):
+        with pytest.raises(UsageError, match=f"{name} keeps the policy near a reference .*None"):
+            Learner(tiny[0], algorithm(name), OptimizerConfig(), **settings)
+
+
+def test_a_model_of_which_nothing_is_trained_is_refused(tiny: tuple[Any, Any]) -> None:
+    frozen = copy.deepcopy(tiny[0]).requires_grad_(False)
+    settings: dict[str, Any] = {"vocabulary": 9, "temperature": 1.0, "max_tokens": 4}
+    with pytest.raises(UsageError, match="no weight of the LlamaForCausalLM requires a gradient"):
+        Learner(frozen, algorithm("vpg"), OptimizerConfig(), **settings)

@@ -79,6 +79,33 @@ def test_dynamic_sampling_without_a_baseline_is_warned_about() -> None:
     assert "samples only failures anew" in run_warnings(row, max_tokens=64)[0]
 
 
+@pytest.mark.parametrize("psi", ["q", "td", "nstep"])
+def test_credit_by_a_learned_value_alone_is_warned_about(psi: str) -> None:
+    row = algorithm("vpg-q", psi=psi)
+    (text,) = run_warnings(row, max_tokens=64, learned_values=True)
+    assert "errors of a learned V are learned as if they were rewards" in text
+    assert "critic='rollouts'" in text
+    assert run_warnings(row, max_tokens=64) == []
+    assert run_warnings(TABLE["ppo"], max_tokens=64, learned_values=True) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("reinforce", {}),
+        ("vpg", {"scale": "whiten"}),
+        ("vpg", {"scale": "batch_std"}),
+    ],
+)
+def test_a_batch_of_one_is_not_compared_with_itself(name: str, changes: dict[str, Any]) -> None:
+    row = algorithm(name, **changes)
+    with pytest.raises(UsageError, match="prompts_per_step=1 with group_size=1 leaves none"):
+        run_warnings(row, max_tokens=64, prompts_per_step=1)
+    assert run_warnings(row, max_tokens=64, prompts_per_step=2) == []
+    alone = algorithm("vpg-rtg", scale="whiten")  # the tokens of one completion differ
+    assert run_warnings(alone, max_tokens=64, prompts_per_step=1) == []
+
+
 def test_a_batch_paid_the_same_everywhere_is_warned_about() -> None:
     (text,) = estimate("dr-grpo", [0.5, 0.5, 0.5]).warnings
     assert "all 3 scored completions were paid 0.5" in text

@@ -11,6 +11,7 @@ import pytest
 from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.rl_core.cli import COMMANDS, main
 
+pytestmark = pytest.mark.usefixtures("short_runs")
 SMALL = ["--prompts-per-step", "4", "--group-size", "2", "--max-tokens", "3", "--steps", "2"]
 
 

@@ -134,7 +134,7 @@ def test_a_mask_of_nothing_takes_no_step(tiny: tuple[Any, Any], sample: Sample) 
     zero = torch.zeros(batch.mask.shape)
     nothing = torch.zeros_like(batch.mask)
     assert critic.fit(batch, range(4), returns=zero, old=zero, mask=nothing, tokens=99) == 0.0
-    assert not critic.optimizer.state
+    assert not critic.weights.optimizer.state
 
 
 @verifier
@@ -203,14 +203,6 @@ def test_values_are_the_same_at_every_call_and_unknown_where_nothing_is_scored(
 ) -> None:
     assert _branched(tiny)[1] == _branched(tiny)[1]
     assert all(math.isnan(value) for row in _branched(tiny, none)[1] for value in row)
-
-
-def test_several_turns_cannot_be_branched(tiny: tuple[Any, Any], sample: Sample) -> None:
-    (episode,) = sample(1, 1)
-    episode.turns *= 2
-    branches = Branches(CriticConfig(critic="rollouts"), [], None, Sampling())
-    with pytest.raises(UsageError, match="one turn"):
-        branches.values([episode], [], [0], {})
 
 
 def test_settings_of_a_critic_are_checked() -> None:

@@ -179,7 +179,10 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[dict[s
 
 
 def test_no_case_and_no_attack_needs_code(verdicts: dict[bool, list[dict[str, object]]]) -> None:
-    assert verdicts[True] == verdicts[False]
+    for guarded, free in zip(verdicts[True], verdicts[False], strict=True):
+        # one that takes about as long as the deadline may meet it in one of the two
+        late = "timeout" in (guarded["status"], free["status"])
+        assert guarded == free or (late and guarded["reward"] == free["reward"] == 0.0)
     assert not [verdict for verdict in verdicts[True] if verdict["status"] == "error"]
 
 

@@ -167,6 +167,37 @@ def test_a_wrong_critic_biases_only_what_trusts_it(name: str) -> None:
         close(exact, true_gradient())
 
 
+@pytest.mark.parametrize("name", ["vpg-q", "vpg-td"])
+def test_credit_by_the_value_alone_learns_the_critics_errors_as_rewards(name: str) -> None:
+    error = torch.tensor([0.5, -0.25]).double()  # of V̂ after a first token 0 and 1
+    wrong = true_values()
+    wrong[:, 1] += error.repeat_interleave(2)
+    wrong[:, 0] += 0.7  # an error before the first token is a baseline: no bias
+    logits = LOGITS.clone().requires_grad_()
+    believed = (torch.softmax(logits[0], 0) * error).sum()
+    bias = torch.autograd.grad(believed, logits)[0]
+    assert bias.abs().max() > 0.1
+    close(expected_step(TABLE[name], 1, values=wrong), true_gradient() + bias)
+
+
+@pytest.mark.parametrize("name", ["vpg-q", "vpg-td", "vpg-rtg", "vpg-advantage"])
+def test_a_critic_is_fitted_to_what_was_paid(name: str) -> None:
+    ones = torch.ones(2, dtype=torch.bool)
+    row = algorithm(name, lam=1.0) if name == "vpg-advantage" else TABLE[name]
+    found = advantages(
+        row,
+        rewards=torch.tensor([1.0, 0.0]),
+        scored=ones,
+        groups=torch.tensor([0, 1]),
+        mask=torch.ones(2, 3, dtype=torch.bool),
+        values=torch.tensor([[0.25, 0.5, 0.75]] * 2),
+        bootstrap=torch.tensor([0.0, 0.5]) if row.needs_values else None,
+    )
+    # Reward-to-go of what was paid, and of what is expected after a completion that was cut off.
+    wanted = [[1.0] * 3, [0.5 if row.needs_values else 0.0] * 3]
+    assert found.returns.tolist() == wanted
+
+
 def test_the_expected_gradient_of_opo_is_biased_as_that_of_the_group_mean() -> None:
     # Equal lengths: the weights are equal, and N = 2·size in place of B = size.
     row = algorithm("opo", group_size=3)

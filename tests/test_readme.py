@@ -10,6 +10,7 @@ from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.rl_core.cli import main
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("short_runs")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
 ROWS = "".join(
     f'{{"question": "{n} + 1?", "answer": "one more #### {n + 1}"}}\n' for n in range(1, 4)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr.agents.types import Trajectory
-from rlvr.rl_core.training import describe
+from rlvr.rl_core.summary import describe
 from rlvr.verifiers import Verdict, class_counts, explain, reason_class, weighted
 from rlvr.verifiers.reasons import MAX_CHARS, MAX_CLASSES
 

@@ -158,7 +158,11 @@ def factory(answer: str, *, strict: bool = True) -> Exact:
 
 
 def test_every_name_in_the_table_can_be_made() -> None:
-    options = {"regex": {"pattern": "a"}}
+    options: dict[str, Any] = {
+        "regex": {"pattern": "a"},
+        "judge": {"ask": str},
+        "reward-model": {"path": "me/none"},
+    }
     for name in names():
         assert callable(make(name, **options.get(name, {})))
 
