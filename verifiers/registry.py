@@ -26,6 +26,7 @@ _TABLE: dict[str, str | Factory | Verifier] = {
     "format": "rlvr.verifiers.forms:Format",
     "math": "rlvr.verifiers.mathematics:MathAnswer",
     "program": "rlvr.verifiers.programs:ProgramTests",
+    "sql": "rlvr.verifiers.sql:SqlResult",
     "judge": "rlvr.verifiers.judging:Judge",
 }
 

@@ -69,6 +69,49 @@ TABLE: dict[str, tuple[str, str, str]] = {
 }
 """Id → (place of the tasks, verifier's name or place, one-line description)."""
 
-DIALOGUES: dict[str, tuple[str, str | None, str, str]] = {}
+DIALOGUES: dict[str, tuple[str, str | None, str, str]] = {
+    "rlvr/Calculator-v0": (
+        "rlvr.envs.tasks.calculator:Calculator",
+        "number",
+        "rlvr.envs.tasks.calculator:CalculatorEnv",
+        "a chain of formulas with large numbers, and a calculator",
+    ),
+    "rlvr/Files-v0": (
+        "rlvr.envs.tasks.files:Files",
+        None,
+        "rlvr.envs.tasks.files:FilesEnv",
+        "put a folder in order; its final files are judged",
+    ),
+    "rlvr/GridPuzzle-v0": (
+        "rlvr.envs.tasks.grid_puzzle:GridPuzzle",
+        None,
+        "rlvr.envs.tasks.grid_puzzle:GridPuzzleEnv",
+        "walk to the goal over a small grid with a key and a door",
+    ),
+    "rlvr/GuessNumber-v0": (
+        "rlvr.envs.tasks.guess_number:GuessNumber",
+        None,
+        "rlvr.envs.tasks.guess_number:GuessNumberEnv",
+        "find a hidden number by guesses answered higher or lower",
+    ),
+    "rlvr/PythonTool-v0": (
+        "rlvr.envs.tasks.python_tool:PythonTool",
+        "number",
+        "rlvr.envs.tasks.python_tool:PythonToolEnv",
+        "questions about ranges of numbers, and a Python interpreter",
+    ),
+    "rlvr/SQL-v0": (
+        "rlvr.envs.tasks.sql:SQL",
+        "sql",
+        "rlvr.envs.tasks.sql:SQLEnv",
+        "questions about a generated database, answered by a query",
+    ),
+    "rlvr/Search-v0": (
+        "rlvr.envs.tasks.search:Search",
+        "rlvr.envs.tasks.search:named",
+        "rlvr.envs.tasks.search:SearchEnv",
+        "questions over several pages of a small corpus, and a search engine",
+    ),
+}
 """Of several turns: id → (place of the tasks, verifier's name or place or `None` for a class that
 judges itself, place of the class, one-line description)."""
