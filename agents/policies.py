@@ -1,9 +1,10 @@
 """Which policy draws: one line a policy, and the rule where none is asked for."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..verifiers import UsageError
 from ..verifiers.errors import unknown
 
 WAITS = ("all", "some")
@@ -24,13 +25,35 @@ def _vllm(model: Any, tokenizer: Any, *, wait: str, **options: Any) -> Any:
     return VLLMPolicy.start(model, tokenizer, **options)  # it never waits for all
 
 
+def _vllm_server(
+    model: Any,
+    tokenizer: Any,
+    *,
+    wait: str,
+    servers: Sequence[str] = (),
+    folder: str = "",
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> Any:
+    from .vllm_policy import VLLMPolicy
+
+    return VLLMPolicy.connect(model, tokenizer, servers, folder=folder, say=say, **options)
+
+
 POLICIES: dict[str, Callable[..., Any]] = {
     "transformers": _transformers,
     "vllm": _vllm,
+    "vllm-server": _vllm_server,
 }
 """From a name to what makes the policy of a model and its tokenizer, with the same options."""
 
-NAMES = ("auto", *POLICIES)
+EVALUATION_ONLY = {
+    "openai": "an endpoint for messages returns neither the ids of the tokens that it drew nor "
+    "their log-probabilities, and training needs both"
+}
+"""Policies that have no model of ours, and why nothing can be learned from their samples."""
+
+NAMES = ("auto", *POLICIES, *EVALUATION_ONLY)
 """What can be asked for."""
 
 
@@ -60,6 +83,20 @@ def choose_policy(asked: str, device: str) -> tuple[str, str]:
     return "vllm", "the model is on a CUDA device and vLLM is installed"
 
 
+def check_trains(asked: str) -> None:
+    """Check that a policy's samples can be learned from.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    if asked in EVALUATION_ONLY:
+        others = ", ".join(POLICIES)
+        raise UsageError(
+            f"the policy '{asked}' is for evaluation alone: {EVALUATION_ONLY[asked]}; train with "
+            f"--policy {others}"
+        )
+
+
 def open_policy(
     asked: str,
     model: Any,
@@ -69,6 +106,8 @@ def open_policy(
     say: Callable[[str], None],
     wait: str = "all",
     thoughts: str = "refuse",
+    server_url: Sequence[str] = (),
+    server_folder: str = "",
 ) -> Any:
     """Make the policy of a model.
 
@@ -80,12 +119,18 @@ def open_policy(
         say: Told which policy it is, and why.
         wait: One of `WAITS`.
         thoughts: One of `THOUGHTS`.
+        server_url: Addresses of vLLM servers; none: one is started here.
+        server_folder: Where they are handed weights; empty: in shared memory.
 
     Raises:
-        UsageError: There is no such policy, or what it needs is not installed.
+        UsageError: There is no such policy, it has no model of ours, or what it needs is not
+            installed.
         ModelError: It cannot run this model.
     """
+    check_trains(asked)
     name, reason = choose_policy(asked, model.device.type)
     say(f"policy {name}: {reason}")
-    options = {"max_rows": max_rows, "wait": wait, "thoughts": thoughts}
+    options: dict[str, Any] = {"max_rows": max_rows, "wait": wait, "thoughts": thoughts}
+    if name == "vllm-server":
+        options |= {"servers": server_url, "folder": server_folder, "say": say}
     return POLICIES[name](model, tokenizer, **options)

@@ -20,7 +20,9 @@ import gymnasium
 from ..verifiers import ModelError, TrainingStopped, UsageError, Verdict
 from ..verifiers.protocol import failure
 from .conversation import check_once, new_messages
+from .endpoints import EndpointError
 from .env_threads import EnvThreads
+from .messages import MessagePolicy, Transcript, action_of
 from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class Episode:
 
 def rollout(
     episodes: Sequence[Episode],
-    policy: Policy,
+    policy: Policy | MessagePolicy,
     sampling: Sampling | None = None,
     clock: dict[str, float] | None = None,
 ) -> list[Trajectory]:
@@ -65,7 +67,7 @@ def rollout(
 
     Args:
         episodes: What to run; no environment twice.
-        policy: Who acts.
+        policy: Who acts; the trajectories of a `MessagePolicy` have no tokens, but their number.
         sampling: How it draws; each episode's own seed replaces `sampling.seed`.
         clock: If given, `clock["environments"]` grows by the seconds in which some environment
             was resetting, stepping or verifying.
@@ -80,8 +82,9 @@ def rollout(
     """
     if len({id(episode.env) for episode in episodes}) != len(episodes):
         raise UsageError("an environment stands in two episodes of one rollout; make one for each")
-    if any(getattr(episode.env.unwrapped, "turns", 1) > 1 for episode in episodes):
-        check_once(policy.format)
+    format = getattr(policy, "format", None)  # a policy of messages leaves it to the other side
+    if format and any(getattr(episode.env.unwrapped, "turns", 1) > 1 for episode in episodes):
+        check_once(format)
     return _run(_all(episodes, policy, sampling or Sampling(), {} if clock is None else clock))
 
 
@@ -108,12 +111,13 @@ def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _all(
-    episodes: Sequence[Episode], policy: Policy, sampling: Sampling, clock: dict[str, float]
+    episodes: Sequence[Episode], policy: Any, sampling: Sampling, clock: dict[str, float]
 ) -> list[Trajectory]:
     steps = EnvThreads()
     announce: Callable[[], AbstractContextManager[None]]
     announce = getattr(policy, "episode", nullcontext)
-    runs = [_Run(episode, policy, sampling, steps) for episode in episodes]
+    kind = _MessageRun if hasattr(policy, "reply") else _Run
+    runs = [kind(episode, policy, sampling, steps) for episode in episodes]
     tasks: list[asyncio.Future[Trajectory]] = []
     try:
         with announce():  # held until every episode is announced, so that none starts alone
@@ -156,9 +160,12 @@ class _Run:
             if await self._begin():
                 while await self._act():
                     pass
+        self._close()
+        return self.out
+
+    def _close(self) -> None:
         if not self.out.tokens:  # nothing was asked, and a row of a batch cannot be empty
             self._extend([min(self.policy.format.eos_ids)])
-        return self.out
 
     async def _begin(self) -> bool:
         """Reset the environment and render the prompt; returns whether the policy can act."""
@@ -173,6 +180,10 @@ class _Run:
         self.tools = info.get("tools") or ()
         self.out.task_id = str(info.get("task_id", ""))
         self.out.messages = [dict(message) for message in messages]
+        return self._open(messages)
+
+    def _open(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        """Take the prompt; returns whether the policy can act."""
         ids = self.episode.begun or self.policy.format.prompt(messages, self.tools)
         self._extend(ids[: self.policy.context])
         if len(ids) < self.policy.context:
@@ -187,18 +198,15 @@ class _Run:
 
     async def _act(self) -> bool:
         """Take one turn; returns whether the policy can act again."""
-        out, policy = self.out, self.policy
-        room = policy.context - len(out.tokens)
-        limit = min(self.sampling.max_tokens, room)
-        turn = replace(self.sampling, seed=self.episode.seed, max_tokens=limit)
+        out = self.out
         try:
-            completion = await policy.generate(out.tokens, turn)
+            spoken = await self._speak()
         except BaseException:
             self._abandon()
             raise
-        text = policy.format.text(completion.tokens)
-        start = len(out.tokens)
-        self._extend(completion.tokens, completion.logprobs)
+        if spoken is None:
+            return False
+        text, start, completion = spoken
         history = [*out.messages]
         out.messages.append({"role": "assistant", "content": text})
         answer = await self._ask("step", lambda: self.env.step(text))
@@ -211,6 +219,30 @@ class _Run:
         if terminated or truncated:
             return False
         said = new_messages(info, out.messages, observation)
+        if not self._hear(said, completion, history):
+            return False
+        out.messages += [dict(message) for message in said]
+        return True
+
+    async def _speak(self) -> tuple[str, int, Completion] | None:
+        """Have the policy act; returns the text, where its tokens start, and the completion."""
+        out, policy = self.out, self.policy
+        room = policy.context - len(out.tokens)
+        limit = min(self.sampling.max_tokens, room)
+        turn = replace(self.sampling, seed=self.episode.seed, max_tokens=limit)
+        completion = await policy.generate(out.tokens, turn)
+        start = len(out.tokens)
+        self._extend(completion.tokens, completion.logprobs)
+        return policy.format.text(completion.tokens), start, completion
+
+    def _hear(
+        self,
+        said: Sequence[Mapping[str, Any]],
+        completion: Completion,
+        history: Sequence[Mapping[str, Any]],
+    ) -> bool:
+        """Take what the environment said; returns whether the policy can act again."""
+        out, policy = self.out, self.policy
         delta = policy.format.delta(said, completion.tokens, history=history, tools=self.tools)
         total = len(out.tokens) + len(delta)
         if total >= policy.context:
@@ -221,7 +253,6 @@ class _Run:
             self._outgrown(Verdict.limit(reason))
             return False
         self._extend(delta)
-        out.messages += [dict(message) for message in said]
         return True
 
     async def _ask(self, kind: str, call: Callable[[], T]) -> T | None:
@@ -231,10 +262,14 @@ class _Run:
         except FATAL:
             raise
         except Exception as error:
-            self.error, self.out.scored, self.out.reward = error, False, math.nan
-            self.out.verdict = failure(error).to_json(cost=False)
-            self._abandon()
+            self._fail(error)
             return None
+
+    def _fail(self, error: Exception) -> None:
+        """Leave the episode unscored."""
+        self.error, self.out.scored, self.out.reward = error, False, math.nan
+        self.out.verdict = failure(error).to_json(cost=False)
+        self._abandon()
 
     def _extend(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         """Append tokens; those with log-probabilities are the policy's."""
@@ -250,7 +285,7 @@ class _Run:
         out.turns.append(
             Turn(
                 start=start,
-                end=len(out.tokens),
+                end=start + len(completion.tokens),
                 reward=reward,
                 stop_reason=reason,
                 version=completion.version,
@@ -275,3 +310,52 @@ class _Run:
         abandon = getattr(self.env.unwrapped, "abandon", None)
         if abandon is not None:
             abandon()
+
+
+class _MessageRun(_Run):
+    """An episode with a policy that answers messages and shows no tokens, but their number."""
+
+    def _open(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        self.transcript = Transcript()
+        self.transcript.hear(messages)
+        return True
+
+    async def _speak(self) -> tuple[str, int, Completion] | None:
+        turn = replace(self.sampling, seed=self.episode.seed)
+        try:
+            answer = await self.policy.reply(self.transcript.messages, turn, self.tools)
+        except EndpointError as error:
+            if error.fatal and not error.outgrown:
+                raise
+            while self.out.turns and self.out.messages[-1]["role"] != "assistant":
+                self.out.messages.pop()
+            self._end(error)
+            return None
+        self.transcript.say(answer)
+        text = action_of(answer, getattr(self.env.unwrapped, "form", "tags"))
+        counted = Completion(
+            tokens=range(answer.tokens), logprobs=[], stop_reason=answer.stop_reason
+        )
+        return text, self.out.length, counted
+
+    def _hear(
+        self,
+        said: Sequence[Mapping[str, Any]],
+        completion: Completion,
+        history: Sequence[Mapping[str, Any]],
+    ) -> bool:
+        self.transcript.hear(said)
+        return True
+
+    def _end(self, error: EndpointError) -> None:
+        """Close an episode that gets no further answer."""
+        if not error.outgrown:
+            self._fail(error)
+        elif self.out.turns:
+            self._outgrown(Verdict.limit(str(error)))
+        else:
+            self._outgrown(Verdict.error(str(error)))
+            self.out.scored, self.out.reward = False, math.nan
+
+    def _close(self) -> None:
+        """Leave the trajectory without tokens: there is nothing to be learned from it."""

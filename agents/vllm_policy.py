@@ -95,6 +95,48 @@ class VLLMPolicy:
             )
         return cls(engine, model, tokenizer, thoughts=thoughts)
 
+    @classmethod
+    def connect(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        servers: Sequence[Any] = (),
+        *,
+        thoughts: str = "refuse",
+        max_rows: int = 256,
+        **settings: Any,
+    ) -> "VLLMPolicy":
+        """Draw through running vLLM servers, which are handed the model's weights.
+
+        Args:
+            model: The learner's model.
+            tokenizer: Its tokenizer.
+            servers: Addresses, or processes of `start_server`; none: one is started here.
+            thoughts: As for `ChatFormat`.
+            max_rows: Sequences that a server started here computes at the same time at most.
+            settings: More arguments of `ServerEngine`.
+
+        Raises:
+            UsageError: A server cannot be trained through.
+            ModelError: A server does not answer, or does not start.
+            TrainingStopped: It computes something else than the model.
+        """
+        from .vllm_server import ServerEngine
+
+        engine = ServerEngine(
+            servers or [_started(model, tokenizer, max_rows)],
+            vocabulary=vocabulary_of(model, tokenizer),
+            end_ids=eos_ids(model, tokenizer),
+            dtype=model.dtype,
+            **settings,
+        )
+        try:
+            engine.load(named_weights(model), 0)
+            return cls(engine, model, tokenizer, thoughts=thoughts)
+        except BaseException:
+            engine.close()
+            raise
+
     @property
     def version(self) -> int:
         """Number of weight updates so far; a resumed run sets it to where it was."""
@@ -162,6 +204,23 @@ class VLLMPolicy:
     def close(self) -> None:
         """Stop the engine."""
         self.engine.close()
+
+
+def _started(model: Any, tokenizer: Any, max_rows: int) -> Any:
+    """Start a server with a model's weights, in a folder that goes when it does."""
+    from .vllm_process import start_server
+
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    folder = Path(tempfile.mkdtemp(prefix="rlvr-vllm-"))
+    save_for_engine(base, tokenizer, folder)
+    return start_server(
+        folder,
+        vocabulary=vocabulary_of(model, tokenizer),
+        context=context_length(base, tokenizer),
+        dtype=DTYPES[model.dtype],
+        max_rows=max_rows,
+        owned=True,
+    )
 
 
 def vocabulary_of(model: Any, tokenizer: Any) -> int:

@@ -1,0 +1,224 @@
+"""A vLLM server as a child process: started with the flags that training needs, and ended for good.
+
+Bound to loopback: the routes that change weights ask nobody who they are.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..verifiers import ModelError
+from .vllm_engine import ENVIRONMENT
+
+PROCESSOR = f"{__package__}.vllm_vocabulary:VocabularyLimit"
+SCALE_OUT = "--enable-scale-out"
+"""Opens the route from token ids to token ids, from vLLM 0.32 on; earlier it always is open."""
+
+TERM_SECONDS = 10.0
+"""Seconds between asking a server to end and ending it."""
+
+
+class ServerProcess:
+    """A running server and how to start it again."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        port: int,
+        *,
+        limit: float,
+        environment: Mapping[str, str],
+        owned: Path | None = None,
+    ) -> None:
+        """Start it, and wait until it is healthy.
+
+        Args:
+            words: The flags of vLLM's server, but for host and port.
+            port: Where it listens on loopback.
+            limit: Seconds that a start may take.
+            environment: Variables of the child, besides this process's.
+            owned: A folder that is removed when it is closed.
+
+        Raises:
+            ModelError: It ended, or was not healthy in time.
+        """
+        self.words, self.port, self.limit = list(words), port, limit
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = Path(tempfile.mkdtemp(prefix="rlvr-vllm-server-"))
+        self.log = self.folder / "log.txt"
+        self._environment = {**ENVIRONMENT, **os.environ, **environment}
+        self._owned = owned
+        self.process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+        atexit.register(self.close)
+        try:
+            self.restart()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, healthy or not."""
+        return self.process is not None and self.process.poll() is None
+
+    def restart(self) -> None:
+        """End what runs, start anew, and wait until it is healthy.
+
+        Raises:
+            ModelError: It ended, or was not healthy in time.
+        """
+        self._end()
+        self._spawn()
+        deadline = time.monotonic() + self.limit
+        while not self._healthy():
+            if not self.alive and self._drop_unknown_flag():
+                self._spawn()
+            elif not self.alive:
+                code = self.process.returncode if self.process else None
+                raise ModelError(f"the vLLM server ended with status {code}: {self._tail()}")
+            elif time.monotonic() > deadline:
+                self._end()
+                raise ModelError(
+                    f"the vLLM server was not healthy within {self.limit:g} s: {self._tail()}"
+                )
+            time.sleep(0.2)
+
+    def _spawn(self) -> None:
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), *self.words]
+        self.starts += 1
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                env=self._environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that all of its processes end together
+            )
+
+    def _drop_unknown_flag(self) -> bool:
+        """Leave out the flag that older versions do not know; returns whether that was it."""
+        known = SCALE_OUT not in self.words
+        if known or "unrecognized arguments" not in self._tail():
+            return False
+        self.words.remove(SCALE_OUT)
+        return True
+
+    def _healthy(self) -> bool:
+        try:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"{self.url}/health", timeout=5) as got:
+                return self.alive and got.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _tail(self) -> str:
+        """Return the last lines of the log."""
+        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-12:])[-2000:] or "it wrote nothing"
+
+    def _end(self) -> None:
+        """End the whole process group."""
+        if self.process is None:
+            return
+        for sent, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, TERM_SECONDS)):
+            try:
+                os.killpg(self.process.pid, sent)
+            except ProcessLookupError:
+                break
+            try:
+                self.process.wait(0.0 if self.process.poll() is not None else seconds)
+            except subprocess.TimeoutExpired:
+                continue
+        self.process.wait()
+        self.process = None
+
+    def close(self) -> None:
+        """End it; it cannot be started again."""
+        self._end()
+        for folder in (self.folder, *([self._owned] if self._owned else [])):
+            shutil.rmtree(folder, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+def start_server(
+    folder: str | Path,
+    *,
+    vocabulary: int,
+    context: int,
+    dtype: str = "float32",
+    max_rows: int = 256,
+    port: int = 0,
+    limit: float = 300.0,
+    environment: Mapping[str, str] | None = None,
+    owned: bool = False,
+    **settings: Any,
+) -> ServerProcess:
+    """Start a server on loopback that can be trained through.
+
+    Args:
+        folder: The model, with its tokenizer.
+        vocabulary: As for `LocalEngine`.
+        context: The longest sequence in tokens.
+        dtype: Of weights and computation.
+        max_rows: Sequences that are computed at the same time at most.
+        port: Where it listens; 0: a free one.
+        limit: Seconds that a start may take.
+        environment: More environment variables, such as `CUDA_VISIBLE_DEVICES`.
+        owned: Whether the folder goes when the server is closed.
+        settings: More flags of the server: `tensor_parallel_size=2`; `True` gives a bare flag.
+
+    Raises:
+        ModelError: It did not start.
+    """
+    import torch
+
+    flags: dict[str, Any] = {
+        "model": folder,
+        "dtype": dtype,
+        "max_model_len": context,
+        "max_num_seqs": max_rows,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "logits_processors": PROCESSOR,
+        "additional_config": json.dumps({"vocabulary": vocabulary}),
+        "disable_uvicorn_access_log": True,
+        "enforce_eager": not torch.cuda.is_available(),
+    }
+    words = [SCALE_OUT]
+    for name, value in {**flags, **settings}.items():
+        if value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    fixed = {
+        "VLLM_SERVER_DEV_MODE": "1",  # the routes that change weights
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        "PYTHONSAFEPATH": "1",
+    }
+    return ServerProcess(
+        words,
+        port or _free_port(),
+        limit=limit,
+        environment={**fixed, **(environment or {})},
+        owned=Path(folder) if owned else None,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
