@@ -18,6 +18,7 @@ from ..verifiers import RlvrError
 from ..verifiers.errors import unknown
 from .config import SECTIONS, ModelConfig, TrainConfig
 from .plugins import load_plugins
+from .settings import EndpointConfig
 
 FLAT = (tyro.conf.OmitArgPrefixes,)
 """Flags carry no section: `--lr`, not `--optimizer.lr`."""
@@ -86,6 +87,7 @@ class EvalCommand:
     env: tyro.conf.Positional[tuple[str, ...]]
     """Environments, each an id with options: "rlvr/GCD-v0 split=test"."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    endpoint: EndpointConfig = dataclasses.field(default_factory=EndpointConfig)
     tasks: int = 200
     """Tasks in all."""
     samples: int = 1
@@ -182,6 +184,20 @@ class VerifyCommand:
     """End with status 1 if a verdict differs from its label, or a labelled row is unscored."""
     out: str = ""
     """A JSONL file for the verdicts, one per row."""
+    imports: Imports = ()
+    """Python files that register environments or verifiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatCommand:
+    """Try an environment by hand: read its prompts, write the answers, see what they are paid."""
+
+    env: tyro.conf.Positional[str]
+    """An environment's id with options: "rlvr/GuessNumber-v0 numbers=7"."""
+    index: int | None = None
+    """The first task; if not given, tasks are drawn."""
+    seed: int = 0
+    """Of the draws."""
     imports: Imports = ()
     """Python files that register environments or verifiers."""
 
@@ -289,6 +305,15 @@ def _verify(words: Sequence[str]) -> int:
     return 1 if given.must_agree and not tally.agrees else 0
 
 
+def _chat(words: Sequence[str]) -> int:
+    given = _parse(ChatCommand, words, "chat")
+    load_plugins(given.imports)
+    from .chat_command import run_chat
+
+    run_chat(given)
+    return 0
+
+
 def _pairs(words: Sequence[str]) -> int:
     given = _parse(PairsCommand, words, "pairs")
     from .pairs import write_pairs
@@ -310,6 +335,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "list": (_list, "list environments, verifiers and algorithms"),
     "explain": (_explain, "print an algorithm, or what two of them do differently"),
     "check": (_check, "check an environment and its verifier"),
+    "chat": (_chat, "try an environment by hand"),
     "verify": (_verify, "judge the completions of a file"),
     "pairs": (_pairs, "write preference pairs out of the verdicts of a run"),
     "sandbox": (_sandbox, "test the sandbox that programs run in"),

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import tomli_w
 
+from ..agents.policies import check_trains
 from ..verifiers import UsageError
 from ..verifiers.errors import unknown
 from .algorithm_config import AlgorithmConfig, CriticConfig
@@ -75,6 +76,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns more than one component."""
+        check_trains(self.model.policy)
         row = self.algorithm.row()
         prompts, updates = self.rollout.prompts_per_step, self.updates
         if prompts % updates:

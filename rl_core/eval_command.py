@@ -1,6 +1,7 @@
 """`rlvr eval`: a model measured on environments, as tables and files."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from ..agents.types import Sampling
 from ..verifiers import Status, UsageError
 from .evaluation import Evaluation, evaluate
 from .progress import print_table
-from .sources import Source, open_sources, training_tasks
-from .warm_start import embedded_default, load_chosen
+from .sources import Source, open_sources
+from .warm_start import embedded_for, load_chosen
 
 if TYPE_CHECKING:
     from .cli import EvalCommand
@@ -32,31 +33,66 @@ def run_eval(given: "EvalCommand") -> Evaluation:
     )
     sources = open_sources(given.env)
     policy = _policy(given, sources)
-    found = evaluate(
-        policy,
-        sources,
-        tasks=given.tasks,
-        samples=given.samples,
-        sampling=sampling,
-        seed=given.seed,
-        batch=given.max_rows,
-    )
-    _print(found, ", ".join(given.env), given.model.model)
+    try:
+        found = evaluate(
+            policy,
+            sources,
+            tasks=given.tasks,
+            samples=given.samples,
+            sampling=sampling,
+            seed=given.seed,
+            batch=given.max_rows,
+        )
+        used = getattr(policy, "figures", dict)()
+    finally:
+        getattr(policy, "close", lambda: None)()
+    _print(found, ", ".join(given.env), given.model.model, used)
     if given.out:
-        _write(found, Path(given.out))
+        _write(found, Path(given.out), used)
     return found
 
 
 def _policy(given: "EvalCommand", sources: list[Source]) -> Any:
+    if given.model.policy == "openai":
+        return _endpoint(given)
     if given.model.model == "embedded":
-        model, tokenizer = embedded_default(training_tasks(sources))
+        model, tokenizer = embedded_for(sources)
         model = model.to(resolve_device(given.model.device))
     else:
         model, tokenizer = load_chosen(given.model)
-    return open_policy(given.model.policy, model, tokenizer, max_rows=given.max_rows, say=print)
+    return open_policy(
+        given.model.policy,
+        model,
+        tokenizer,
+        max_rows=given.max_rows,
+        server_url=given.model.server_url,
+        server_folder=given.model.server_folder,
+        say=print,
+    )
 
 
-def _print(found: Evaluation, env: str, model: str) -> None:
+def _endpoint(given: "EvalCommand") -> Any:
+    from ..agents.endpoints import Patience
+    from ..agents.openai_policy import OpenAIPolicy
+
+    if given.model.model == "embedded":
+        raise UsageError(
+            "--policy openai needs the model's name at its endpoint; give --model NAME"
+        )
+    asked = given.endpoint
+    patience = Patience(
+        timeout=asked.request_timeout,
+        attempts=asked.attempts,
+        concurrency=asked.concurrency,
+        per_minute=asked.requests_per_minute,
+    )
+    prices = (asked.price_in, asked.price_out)
+    policy = OpenAIPolicy(given.model.model, asked.base_url, patience, prices=prices)
+    print(f"policy openai: {given.model.model} at {policy.endpoint.url}")
+    return policy
+
+
+def _print(found: Evaluation, env: str, model: str, used: Mapping[str, float]) -> None:
     low, high = found.interval
     rows = [("pass@1", f"{found.solved:.4f}  [{low:.4f}, {high:.4f}] 95 %")]
     rows += [(f"pass@{k}", f"{value:.4f}") for k, value in found.pass_at.items() if k > 1]
@@ -71,11 +107,12 @@ def _print(found: Evaluation, env: str, model: str) -> None:
     ]
     rows += [(f"status {s}", str(found.statuses.get(s, 0))) for s in Status if s in found.statuses]
     rows += [(f"difficulty {n}", f"{s:.4f} of {c}") for n, (s, c) in found.groups.items()]
+    rows += [(name.replace("_", " "), f"{value:g}") for name, value in used.items()]
     print_table(f"{model} on {env}", ["figure", "value"], rows)
 
 
-def _write(found: Evaluation, path: Path) -> None:
-    figures = asdict(found)
+def _write(found: Evaluation, path: Path, used: Mapping[str, float]) -> None:
+    figures = {**asdict(found), **({"usage": used} if used else {})}
     rows = figures.pop("rows")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

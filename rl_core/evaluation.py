@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..agents.messages import MessagePolicy
 from ..agents.rollouts import rollout
 from ..agents.types import Policy, Sampling, Trajectory
 from ..verifiers import Status, UsageError
@@ -146,7 +147,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Policy | MessagePolicy,
     sources: Sequence[Source],
     *,
     tasks: int,
@@ -239,6 +240,7 @@ def row_of(trajectory: Trajectory) -> dict[str, Any]:
     """Return an episode as a JSON row for a log.
 
     `prompt` is its first message; where more stood before the completion, `messages` has them all.
+    `turns` is the number of actions, of which the completion is the last.
     """
     asked = trajectory.messages[:-1] if trajectory.turns else trajectory.messages
     whole = {"messages": [dict(m) for m in asked]} if len(asked) > 1 else {}
@@ -248,6 +250,7 @@ def row_of(trajectory: Trajectory) -> dict[str, Any]:
         "prompt": trajectory.messages[0]["content"] if trajectory.messages else "",
         **whole,
         "completion": trajectory.completion,
+        "turns": len(trajectory.turns),
         "reward": trajectory.reward if trajectory.scored else None,
         "solved": is_solved(trajectory),
         "status": trajectory.verdict.get("status"),

@@ -45,7 +45,29 @@ def conclude(run: Run, config: TrainConfig, display: Display, step: int, *, fini
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    return f"{shorten(row['completion'], 40)}  {row['status'] or ''}"
+    said = conversation(row)
+    text = " → ".join(text for _, text in said) if len(said) > 1 else row["completion"]
+    return f"{shorten(text, 40 * min(len(said), 2))}  {row['status'] or ''}"
+
+
+def conversation(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return who said what from the first action of an episode on.
+
+    Args:
+        row: Of an evaluation.
+
+    Example:
+        >>> asked, hint = {"role": "user", "content": "1 to 9?"}, {"role": "user", "content": "up"}
+        >>> guess = {"role": "assistant", "content": "5"}
+        >>> conversation({"messages": [asked, guess, hint], "completion": "7", "turns": 2})
+        [('assistant', '5'), ('user', 'up'), ('assistant', '7')]
+    """
+    before = row.get("messages") or []
+    own = [i for i, message in enumerate(before) if message["role"] == "assistant"]
+    earlier = max(0, row.get("turns", 1) - 1)
+    start = own[-earlier] if 0 < earlier <= len(own) else len(before)
+    told = [(message["role"], message["content"]) for message in before[start:]]
+    return [*told, ("assistant", row["completion"])]
 
 
 def write_report(run: Run, config: TrainConfig) -> Path:
@@ -91,7 +113,11 @@ def before_and_after(run: Run) -> list[dict[str, Any]]:
     before = {row["task_id"]: row for row in rows if row["step"] == first}
     after = {row["task_id"]: row for row in rows if row["step"] == last}
     return [
-        {"prompt": row["prompt"], "before": row, "after": after[name]}
+        {
+            "prompt": row["prompt"],
+            "before": {**row, "chat": conversation(row)},
+            "after": {**after[name], "chat": conversation(after[name])},
+        }
         for name, row in before.items()
         if name in after
     ]

@@ -37,13 +37,54 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run."""
     policy: str = "auto"
-    """What draws from it: `transformers`, `vllm`, or `auto` (vLLM where the model is on a CUDA
-    device and vLLM is installed)."""
+    """What draws from it: `transformers`, `vllm`, `vllm-server`, or `auto` (vLLM where the model is
+    on a CUDA device and vLLM is installed); for `rlvr eval` also `openai`, which has a model of its
+    own."""
+    server_url: tuple[str, ...] = ()
+    """Addresses of running vLLM servers for `vllm-server`, `http://127.0.0.1:8000`; none: one is
+    started here."""
+    server_folder: str = ""
+    """Where those servers are handed weights, a folder that they see, too; none: shared memory."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without loading."""
         if self.policy not in policies.NAMES:
             raise unknown("policy", self.policy, policies.NAMES)
+        for name in ("server_url", "server_folder"):
+            if getattr(self, name) and self.policy != "vllm-server":
+                raise UsageError(
+                    f"{name} is for the policy 'vllm-server', got the policy '{self.policy}'; "
+                    f"give --policy vllm-server, or leave {name} out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointConfig:
+    """An OpenAI-compatible endpoint to be evaluated, with `--policy openai --model NAME`; its key
+    is the environment variable `OPENAI_API_KEY`."""
+
+    base_url: str = ""
+    """Its address, before `/chat/completions`; none: `OPENAI_BASE_URL`, else OpenAI's."""
+    concurrency: int = 32
+    """Requests under way at the same time."""
+    requests_per_minute: float = 0.0
+    """Requests begun per minute at most; 0 is without a limit."""
+    request_timeout: float = 600.0
+    """Seconds that one attempt at a request may take."""
+    attempts: int = 8
+    """Attempts per request, the waits between them doubling."""
+    price_in: float = 0.0
+    """Price of a million tokens read, for the costs."""
+    price_out: float = 0.0
+    """Price of a million tokens written."""
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        _positive(self, "concurrency", "attempts")
+        _check("request_timeout", self.request_timeout, self.request_timeout > 0, "above 0")
+        for name in ("requests_per_minute", "price_in", "price_out"):
+            good = 0 <= getattr(self, name) < math.inf
+            _check(name, getattr(self, name), good, "at least 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,21 @@
 """`rlvr sft`: imitation on a model of the user's own and on tasks or demonstrations of theirs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..agents.embedded import EmbeddedConfig, build
 from ..envs.sources import read_rows
 from ..verifiers import Task, TaskError, UsageError
+from .demonstrations import has_turns, play_demonstrations
 from .progress import Display
 from .records import save_model
 from .sources import open_sources, training_tasks
-from .warm_start import WarmStart, demonstrations, imitate, load_chosen
+from .warm_start import Draw, WarmStart, drawn_from, imitate, load_chosen, solved
 
 if TYPE_CHECKING:
     from .cli import SftCommand
-
-Draw = Callable[[int, np.random.Generator], Sequence[tuple[Task, str]]]
 
 
 def sft(given: "SftCommand") -> Path:
@@ -39,7 +36,7 @@ def sft(given: "SftCommand") -> Path:
         right=given.right,
         seed=given.seed,
     )
-    draw = _from_file(given.data) if given.data else _from_tasks(given.env, config.right)
+    draw = _from_file(given.data) if given.data else _from_tasks(given.env, config)
     model, tokenizer = _model(given.model)
     display = Display(config.steps)
 
@@ -59,9 +56,11 @@ def _model(config: Any) -> tuple[Any, Any]:
     return load_chosen(config)
 
 
-def _from_tasks(env: Sequence[str], right: float) -> Draw:
-    tasks = training_tasks(open_sources(env, split="train"))
-    return lambda count, rng: demonstrations(tasks, count, right, rng)
+def _from_tasks(env: Sequence[str], config: WarmStart) -> Draw:
+    sources = open_sources(env, split="train")
+    if any(has_turns(source) for source in sources):
+        return drawn_from(play_demonstrations(sources, config.right, config.seed))
+    return solved(training_tasks(sources), config.right)
 
 
 def _from_file(path: str) -> Draw:
@@ -76,4 +75,4 @@ def _from_file(path: str) -> Draw:
         pairs.append((Task(id=where, prompt=row["prompt"], truth=None), row["completion"]))
     if not pairs:
         raise TaskError(f"{path} has no demonstrations")
-    return lambda count, rng: [pairs[i] for i in rng.integers(len(pairs), size=count)]
+    return drawn_from(pairs)

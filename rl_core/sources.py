@@ -16,7 +16,8 @@ import numpy as np
 
 from .. import envs
 from ..agents.rollouts import Episode
-from ..envs import PromptEnv
+from ..envs import PromptEnv, TaskEnv
+from ..envs.judging import asked
 from ..verifiers import Isolated, Task, TaskError, UsageError, Verifier, guarded
 
 EnvLike = "str | gymnasium.Env[str, str] | Callable[[], gymnasium.Env[str, str]]"
@@ -104,20 +105,30 @@ class Source:
         inner = self._envs[0].unwrapped
         if not timeout:
             return ""
-        if not isinstance(inner, PromptEnv):
-            return f"{self.name} is no PromptEnv: a `step` that hangs is waited for"
+        if not isinstance(inner, TaskEnv):
+            return f"{self.name} is no TaskEnv: a `step` that hangs is waited for"
+        if inner.verifier is None:
+            ours = type(inner).__module__.startswith(f"{envs.__name__}.")
+            return (
+                "" if ours else f"{self.name} judges by itself: a `step` that hangs is waited for"
+            )
         try:
-            self._judge = guarded(inner.verifier, timeout)
+            judge = guarded(inner.verifier, timeout)
         except UsageError as error:
             return f"{self.name}: {error}; a check that hangs is waited for"
-        inner.verifier = self._judge
+        if judge is not inner.verifier and "state" in asked(inner.verifier):
+            return (
+                f"{self.name}: its verifier looks at the state of the episode, which cannot be "
+                "sent to a process that could be killed; a check that hangs is waited for"
+            )
+        self._judge = inner.verifier = judge
         return ""
 
     def instances(self, count: int) -> list["gymnasium.Env[str, str]"]:
         """Return `count` different instances, making what is missing."""
         while len(self._envs) < count:
             env = self._make()
-            if self._judge is not None and isinstance(env.unwrapped, PromptEnv):
+            if self._judge is not None and isinstance(env.unwrapped, TaskEnv):
                 env.unwrapped.verifier = self._judge
             self._envs.append(env)
         return self._envs[:count]
@@ -203,10 +214,10 @@ def _judged(env: Any, verifier: Verifier | str | None) -> "gymnasium.Env[str, st
         raise UsageError(f"the function must return a gymnasium.Env, got {type(env).__name__}")
     if verifier is None:
         return env
-    if not isinstance(env.unwrapped, PromptEnv):
+    if not isinstance(env.unwrapped, TaskEnv) or env.unwrapped.verifier is None:
         raise UsageError(
-            f"verifier= replaces the one of a PromptEnv; {type(env.unwrapped).__name__} judges by "
-            "itself"
+            f"verifier= replaces the one of an environment over tasks, and "
+            f"{type(env.unwrapped).__name__} judges by itself; leave it out"
         )
     from ..verifiers import make
 

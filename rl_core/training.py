@@ -169,6 +169,8 @@ class Trainer:
             max_rows=config.rollout.max_rows,
             wait=config.rollout.wait,
             thoughts=config.rollout.thoughts,
+            server_url=config.model.server_url,
+            server_folder=config.model.server_folder,
             say=display.say,
         )
         self.learner = self._learner()

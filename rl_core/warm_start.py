@@ -3,6 +3,7 @@
 Reinforcement learning cannot begin with a model that never answers. A *demonstration* is a task's
 prompt with an answer in the right form; which share of the answers is right is a setting, and for
 the embedded default most are wrong on purpose: what is left to learn is the task, from the reward.
+For environments of several turns a demonstration is a whole episode (`demonstrations`).
 """
 
 import hashlib
@@ -25,7 +26,9 @@ from ..agents.scoring import Padded, continuation_logits, pad, token_logprobs
 from ..agents.transformers_policy import context_length, eos_ids
 from ..verifiers import Task, TaskError, UsageError
 from .config import ModelConfig
+from .demonstrations import Demonstration, fingerprint, has_turns, play_demonstrations
 from .records import save_model
+from .sources import Source, training_tasks
 
 RECIPE = 2
 """Number of the embedded default's recipe: part of the cache's key."""
@@ -61,6 +64,15 @@ class WarmStart:
             raise UsageError(f"right must be a share in [0, 1], got {self.right}")
 
 
+EPISODES = WarmStart(right=0.25)
+"""For environments of several turns, where a mistake in one of them is one too many."""
+
+Shown = tuple[Task, str] | Demonstration
+"""A task with an answer, or an episode."""
+Draw = Callable[[int, np.random.Generator], Sequence[Shown]]
+"""Given a number and a generator, draws that many demonstrations."""
+Tokens = tuple[list[int], list[int], list[bool]]
+"""Prompt, continuation, and which of the continuation's tokens are imitated."""
 Progress = Callable[[int, int, float], None]
 """Called with (steps done, steps in all, loss)."""
 
@@ -114,7 +126,7 @@ def demonstrations(
 def imitate(
     model: Any,
     tokenizer: Any,
-    draw: Callable[[int, np.random.Generator], Sequence[tuple[Task, str]]],
+    draw: Draw,
     config: WarmStart,
     progress: Progress | None = None,
 ) -> float:
@@ -123,7 +135,7 @@ def imitate(
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
-        draw: Given a number and a generator, returns that many (task, completion).
+        draw: Given a number and a generator, returns that many demonstrations.
         config: Steps, batch and learning rate.
         progress: Told the loss after every step.
 
@@ -142,9 +154,9 @@ def imitate(
         rising = min(1.0, (step + 1) / 20)
         falling = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / config.steps))
         optimizer.param_groups[0]["lr"] = config.lr * rising * falling
-        batch = encoder.rectangle(draw(count, rng))
+        batch, shown = encoder.rectangle(draw(count, rng))
         logits = continuation_logits(model, batch, encoder.vocabulary)
-        objective = -token_logprobs(logits, batch.targets, 1.0)[batch.present].mean()
+        objective = -token_logprobs(logits, batch.targets, 1.0)[shown].mean()
         optimizer.zero_grad()
         objective.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -165,21 +177,55 @@ class _Encoder:
         self.end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
         self.vocabulary = min(len(tokenizer), model.config.get_text_config().vocab_size)
         self.context = context_length(model, tokenizer)
+        self.known: dict[int, tuple[Demonstration, Tokens]] = {}
+        """What has been encoded, by identity; the object is kept so that it stays its own."""
 
-    def pair(self, task: Task, text: str) -> tuple[list[int], list[int]]:
+    def pair(self, task: Task, text: str) -> Tokens:
         """Return prompt and answer; of a prompt that is too long, its end."""
         prompt = list(self.chat.prompt(task.messages))[-(self.context - 1) :]
         answer = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]
-        return prompt, answer[: self.context - len(prompt)]
+        answer = answer[: self.context - len(prompt)]
+        return prompt, answer, [True] * len(answer)
 
-    def rectangle(self, pairs: Sequence[tuple[Task, str]]) -> Padded:
-        """Return demonstrations as a batch."""
-        encoded = [self.pair(task, text) for task, text in pairs]
-        return pad([prompt for prompt, _ in encoded], [text for _, text in encoded], self.device)
+    def episode(self, shown: Demonstration) -> Tokens:
+        """Return a conversation as a rollout would; of one that is too long, its beginning.
 
-    def fitting(self, sample: Sequence[tuple[Task, str]], most: int, tokens: int) -> int:
+        Raises:
+            TaskError: Not even its prompt fits into the model's context.
+        """
+        if id(shown) in self.known:
+            return self.known[id(shown)][1]
+        prompt = list(self.chat.prompt(shown.opening, shown.tools))
+        if len(prompt) >= self.context:
+            raise TaskError(
+                f"a demonstration's prompt has {len(prompt)} tokens, the model's context is "
+                f"{self.context}: {shown.opening[-1]['content']!r:.80}"
+            )
+        history, tokens, trained = list(shown.opening), [], []
+        for action, said in zip(shown.actions, shown.said, strict=True):
+            own = [*self.tokenizer(action, add_special_tokens=False)["input_ids"], self.end]
+            delta: Sequence[int] = ()
+            if said:
+                delta = self.chat.delta(said, own, history=history, tools=shown.tools)
+            tokens += [*own, *delta]
+            trained += [True] * len(own) + [False] * len(delta)
+            history += [{"role": "assistant", "content": action}, *said]
+        room = self.context - len(prompt)
+        self.known[id(shown)] = shown, (prompt, tokens[:room], trained[:room])
+        return self.known[id(shown)][1]
+
+    def rectangle(self, shown: Sequence[Shown]) -> tuple[Padded, torch.Tensor]:
+        """Return demonstrations as a batch, and which columns are imitated `[B, T]`."""
+        rows = [self.pair(*s) if isinstance(s, tuple) else self.episode(s) for s in shown]
+        batch = pad([row[0] for row in rows], [row[1] for row in rows], self.device)
+        imitated = torch.zeros(batch.present.shape, dtype=torch.bool)
+        for number, (_, _, trained) in enumerate(rows):
+            imitated[number, : len(trained)] = torch.tensor(trained)
+        return batch, imitated.to(self.device)
+
+    def fitting(self, sample: Sequence[Shown], most: int, tokens: int) -> int:
         """Return how many demonstrations like the sample have about `tokens` tokens."""
-        places = self.rectangle(sample).ids.numel() / len(sample)
+        places = self.rectangle(sample)[0].ids.numel() / len(sample)
         return max(1, min(most, int(tokens / places)))
 
 
@@ -188,14 +234,17 @@ def embedded_default(
     size: EmbeddedConfig | None = None,
     config: WarmStart | None = None,
     progress: Progress | None = None,
+    *,
+    shown: Sequence[Demonstration] = (),
 ) -> tuple[Any, Any]:
     """Return the embedded model, warm-started on tasks; built once, then taken from the cache.
 
     Args:
-        tasks: The training tasks; each must have a solution.
+        tasks: The training tasks; each must have a solution, unless episodes are shown.
         size: The model's size.
         config: The warm start.
         progress: Told about a build.
+        shown: Episodes to imitate in place of the tasks' solutions.
 
     Returns:
         The model and its tokenizer.
@@ -204,16 +253,11 @@ def embedded_default(
         TaskError: A task has no solution to demonstrate.
     """
     size, config = size or EmbeddedConfig(), config or WarmStart()
-    place = cache_folder() / f"embedded-{_key(tasks, size, config)}"
+    place = cache_folder() / f"embedded-{_key(tasks, size, config, shown)}"
     if not (place / "config.json").is_file():
         model, tokenizer = build(size)
-        imitate(
-            model,
-            tokenizer,
-            lambda count, rng: demonstrations(tasks, count, config.right, rng),
-            config,
-            progress,
-        )
+        draw = drawn_from(shown) if shown else solved(tasks, config.right)
+        imitate(model, tokenizer, draw, config, progress)
         part = place.with_name(f".{place.name}.{os.getpid()}")
         save_model(part, model, tokenizer)
         try:
@@ -223,6 +267,34 @@ def embedded_default(
             if not (place / "config.json").is_file():
                 raise
     return load_model(place, device="cpu")
+
+
+def embedded_for(
+    sources: Sequence[Source], config: WarmStart | None = None, progress: Progress | None = None
+) -> tuple[Any, Any]:
+    """Return the embedded model, warm-started for environments, of one turn or several.
+
+    Args:
+        sources: The environments.
+        config: The warm start; none: `WarmStart()`, or `EPISODES` where there are turns.
+        progress: Told about a build.
+    """
+    tasks = training_tasks(sources)
+    if not any(has_turns(source) for source in sources):
+        return embedded_default(tasks, None, config, progress)
+    config = config or EPISODES
+    shown = play_demonstrations(sources, config.right, config.seed)
+    return embedded_default(tasks, None, config, progress, shown=shown)
+
+
+def solved(tasks: Sequence[Task], right: float) -> Draw:
+    """Demonstrate tasks by their solutions, of which a share is right."""
+    return lambda count, rng: demonstrations(tasks, count, right, rng)
+
+
+def drawn_from(shown: Sequence[Shown]) -> Draw:
+    """Draw from given demonstrations."""
+    return lambda count, rng: [shown[i] for i in rng.integers(len(shown), size=count)]
 
 
 def load_chosen(config: ModelConfig, checkpoint: Path | None = None) -> tuple[Any, Any]:
@@ -245,11 +317,18 @@ def cache_folder() -> Path:
     return folder
 
 
-def _key(tasks: Sequence[Task], size: EmbeddedConfig, config: WarmStart) -> str:
+def _key(
+    tasks: Sequence[Task],
+    size: EmbeddedConfig,
+    config: WarmStart,
+    shown: Sequence[Demonstration] = (),
+) -> str:
     """Hash everything that the built weights depend on."""
     digest = hashlib.sha256()
     settings = [RECIPE, asdict(size), asdict(config), torch.__version__, torch.get_num_threads()]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for task in tasks:
         digest.update(json.dumps([task.messages, task.solution]).encode())
+    if shown:
+        digest.update(fingerprint(shown).encode())
     return digest.hexdigest()[:16]

@@ -14,8 +14,8 @@ from ..agents.loading import resolve_device
 from .config import ModelConfig, TrainConfig
 from .lora import Adapters, adapt
 from .records import Run, save_model
-from .sources import Source, training_tasks
-from .warm_start import embedded_default, load_chosen
+from .sources import Source
+from .warm_start import embedded_for, load_chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,5 +115,5 @@ def load_first(
             say(f"  warm start {done}/{steps}  loss {loss:.3f}")
 
     say("warm start of the embedded model (cached after the first time)")
-    model, tokenizer = embedded_default(training_tasks(sources), progress=progress)
+    model, tokenizer = embedded_for(sources, progress=progress)
     return model.to(resolve_device(config.device)), tokenizer
