@@ -34,9 +34,11 @@ lint: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 VLLM := $(VENV)-vllm
+# those against a server take about ten minutes: make test-vllm VLLM_TESTS=tests/test_vllm_server.py
+VLLM_TESTS ?= tests/test_vllm.py
 
 test-vllm: $(VLLM)/installed
-	$(VLLM)/bin/python -m pytest -m vllm tests/test_vllm*.py $(PYTEST_ARGS)
+	$(VLLM)/bin/python -m pytest -m vllm $(VLLM_TESTS) $(PYTEST_ARGS)
 
 # What vLLM's distribution for CPUs brings for pictures and sound is built for CUDA, and fails.
 $(VLLM)/installed: pyproject.toml

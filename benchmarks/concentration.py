@@ -94,9 +94,9 @@ def after(task: str, seed: int, steps: int, place: Path) -> dict[str, Any]:
 
 
 def bands(runs: list[dict[str, Any]]) -> list[str]:
-    """Return the positions that were measured, in their order."""
-    names = {name.partition("/")[2] for run in runs for name in run["mass"]}
-    return sorted(names, key=lambda name: int(name.partition("-")[0]))
+    """Return the positions that every seed's completions reached, in their order."""
+    names = [{name.partition("/")[2] for name in run["mass"]} for run in runs]
+    return sorted(set.intersection(*names), key=lambda name: int(name.partition("-")[0]))
 
 
 def mean_mass(runs: list[dict[str, Any]], size: int, band: str) -> float:
@@ -122,6 +122,8 @@ def plot(figures: studies.Figures, path: str) -> None:
     for panel, task in zip(axes, TASKS, strict=True):
         for when, line in ((BEFORE, "--"), (AFTER, "-")):
             runs = figures.of(f"{task}, {when}")
+            if not runs:
+                continue
             names = bands(runs)
             for size, colour in zip(SIZES, ("#d62728", "#1f77b4", "#2ca02c"), strict=True):
                 values = [mean_mass(runs, size, band) for band in names]

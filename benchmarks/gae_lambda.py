@@ -5,12 +5,14 @@ supervised training has gradients of little variance, so that the bias which λ 
 it is paid for nothing; the closer λ is to 1, where the advantage is the whole return less V, the
 better PPO learns.
 
-PPO with a critic of its own, γ = 1, everything but λ the same, on the demo's sums: completions of
-one to three tokens, each digit a token.
+PPO with a critic of its own, γ = 1, everything but λ the same, on the demo's sums, whose answers
+have up to three tokens, and on pairs of words to be put in order, which have seven: the reward at
+the end has the weight λ² and λ⁶ in the first token's advantage.
 
     python benchmarks/gae_lambda.py --out gae_lambda.json --plot gae_lambda.png
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,24 +34,37 @@ PPO: dict[str, Any] = {
 }
 """What all runs share beside the demo's settings."""
 
+TASKS: dict[str, dict[str, Any]] = {
+    "sums": {},
+    "words": {
+        "env": "rlvr/SortWords-v0 count=2 syllables=1 size=600",
+        "max_tokens": 12,
+        "verifier_timeout": 0.0,
+    },
+}
+"""What is learned, beside the demo's settings."""
+
 COLOURS = ("#d62728", "#ff7f0e", "#bcbd22", "#2ca02c", "#17becf", "#1f3b99")
 
 
 def main() -> None:
     """Run what is missing, and print."""
     options = studies.parser(__doc__, out="gae_lambda.json", steps=20).parse_args()
-    figures = studies.Figures(options, {"steps": options.steps, **PPO})
-    for seed in range(options.seeds):
-        for lam in LAMBDAS:
-            figures.add(f"{lam:g} {seed}", lambda s=seed, lam=lam: run(s, lam, options.steps))
+    figures = studies.Figures(options, {"steps": options.steps, "tasks": TASKS, **PPO})
+    for task in TASKS:
+        for seed in range(options.seeds):
+            for lam in LAMBDAS:
+                work = functools.partial(run, task, seed, lam, options.steps)
+                figures.add(f"{task}, λ {lam:g} {seed}", work)
     print("\n" + figures.header() + "\n\n" + describe(figures))
     if options.plot:
         plot(figures, options.plot)
 
 
-def run(seed: int, lam: float, steps: int) -> dict[str, Any]:
+def run(task: str, seed: int, lam: float, steps: int) -> dict[str, Any]:
     """Train with one λ."""
-    return studies.run(steps, seed, keep=("explained_variance",), lam=lam, **PPO)
+    given = {**PPO, **TASKS[task]}
+    return studies.run(steps, seed, keep=("explained_variance", "length"), lam=lam, **given)
 
 
 def _end(curve: dict[str, Any]) -> float:
@@ -76,32 +91,41 @@ def describe(figures: studies.Figures) -> str:
                 studies.mean_and_range(explained, 2),
             ]
         )
-    head = ["λ", "before", "after", "mean over the steps", "variance that V explains"]
+    head = ["task", "before", "after", "mean over the steps", "variance that V explains"]
     return report.table(head, rows)
 
 
 def plot(figures: studies.Figures, path: str) -> None:
-    """Draw the curves, and the end by λ."""
-    figure, (curves, ends) = studies.panels(1, 2, width=4.2, height=3.0)
-    for name, colour in zip(figures.names, COLOURS, strict=False):
-        runs = figures.of(name)
-        studies.band(curves, [curve["solved"] for curve in runs], f"λ = {name}", colour)
-    curves.set(xlabel="step", ylabel="solved share of the batch", ylim=(0, 1))
-    curves.legend(fontsize=7)
-    places = range(len(figures.names))
-    measures = {"held out, at the end": _end, "mean over the steps": whole}
-    for (label, measure), (colour, mark) in zip(
-        measures.items(), (("#333333", "o"), ("#e377c2", "s")), strict=True
-    ):
-        values = [[measure(curve) for curve in figures.of(name)] for name in figures.names]
-        means = [sum(some) / len(some) for some in values]
-        ends.plot(places, means, color=colour, lw=1.2, label=label)
-        for place, some in zip(places, values, strict=True):
-            ends.plot([place] * len(some), some, mark, color=colour, ms=3)
-    ends.set(xlabel="λ", ylim=(0, 1))
-    ends.set_xticks(list(places), figures.names)
-    ends.legend(fontsize=7)
+    """Draw the curves, and the end by λ, for each task."""
+    figure, axes = studies.panels(len(TASKS), 2, width=4.2, height=2.7)
+    for number, task in enumerate(TASKS):
+        curves, ends = axes[2 * number : 2 * number + 2]
+        found = {lam: figures.of(f"{task}, λ {lam:g}") for lam in LAMBDAS}
+        known = {lam: runs for lam, runs in found.items() if runs}
+        for colour, lam in zip(COLOURS, LAMBDAS, strict=True):
+            if lam in known:
+                solved = [curve["solved"] for curve in known[lam]]
+                studies.band(curves, solved, f"λ = {lam:g}", colour)
+        curves.set(xlabel="step", ylabel=f"{task}: solved share of the batch", ylim=(0, 1))
+        _ends(ends, [(LAMBDAS.index(lam), runs) for lam, runs in known.items()])
+        for panel in (curves, ends):
+            if panel.lines:
+                panel.legend(fontsize=7)
     studies.draw(figure, path)
+
+
+def _ends(axes: Any, known: list[tuple[int, list[dict[str, Any]]]]) -> None:
+    """Draw what was reached, a point for each seed and a line of their means."""
+    for label, measure, colour in (
+        ("held out, at the end", _end, "#333333"),
+        ("mean over the steps", whole, "#e377c2"),
+    ):
+        means = [sum(map(measure, runs)) / len(runs) for _, runs in known]
+        axes.plot([place for place, _ in known], means, color=colour, lw=1.2, label=label)
+        for place, runs in known:
+            axes.plot([place] * len(runs), list(map(measure, runs)), "o", color=colour, ms=3)
+    axes.set(xlabel="λ", ylim=(0, 1))
+    axes.set_xticks(range(len(LAMBDAS)), [f"{lam:g}" for lam in LAMBDAS])
 
 
 if __name__ == "__main__":

@@ -135,13 +135,13 @@ def describe(figures: studies.Figures) -> str:
                     when,
                     size,
                     studies.COMPLETIONS // int(size),
-                    studies.mean_and_range([1e3 * one["noise"] for one in some], 2),
+                    studies.mean_and_range([one["noise"] for one in some], 2),
                     studies.mean_and_range([one["ratio"] for one in some], 2),
                     studies.mean_and_range([one["cosine"] for one in some]),
                     f"{np.mean([one['dead'] for one in some]):.2f}",
                 ]
             )
-    head = ["weights", "G", "prompts", "noise · 10³", "noise / signal", "cosine", "dead groups"]
+    head = ["weights", "G", "prompts", "noise", "noise / signal", "cosine", "dead groups"]
     trained = []
     for size in SIZES:
         line: list[Any] = [size]

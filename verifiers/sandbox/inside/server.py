@@ -306,12 +306,23 @@ def receive(socket: "_socket.socket") -> tuple:
     return data, fds
 
 
+def give_up(socket: "_socket.socket", reason: str, base: str) -> None:
+    """Say why there will be no server, if anybody is left to hear it, and leave nothing."""
+    try:
+        if base:
+            remove_tree(base)
+        socket.send(marshal.dumps({"error": reason}, 2))
+    except OSError:
+        return
+
+
 def main(control: int, owner: int) -> None:
     """Start up, say so on the control socket, and serve."""
     # no descriptor that comes later gets a number that a run puts something else under
     while os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) < wire.CHANNEL_FD:
         pass
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, os.dup(control))
+    settings = {}
     try:
         settings = marshal.loads(socket.recv(1 << 18))
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -326,7 +337,7 @@ def main(control: int, owner: int) -> None:
         }
         socket.send(marshal.dumps(ready, 2))
     except BaseException as error:
-        socket.send(marshal.dumps({"error": f"{type(error).__name__}: {error}"}, 2))
+        give_up(socket, f"{type(error).__name__}: {error}", settings.get("base", ""))
         os._exit(1)
     socket.close()
     del settings
