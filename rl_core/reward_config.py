@@ -70,17 +70,19 @@ class RewardConfig:
         """Return the group verifier with what it is worth, if there is one.
 
         Args:
-            given: One in place of the configuration's.
+            given: One in place of the configuration's; an empty name is none.
 
         Raises:
             UsageError: Its name or an option is unknown.
         """
-        if given is None and not self.group_verifier:
+        chosen = given or self.group_verifier
+        if not chosen:
             if self.group_weight != 1.0 or self.group_gate:
                 raise UsageError(
                     "group_weight and group_gate say what a group verifier is worth, and there is "
                     "none; give group_verifier, or leave them out"
                 )
             return None
-        verifier = make_group(self.group_verifier if given is None else given)
-        return GroupReward(verifier=verifier, weight=self.group_weight, gate=self.group_gate)
+        return GroupReward(
+            verifier=make_group(chosen), weight=self.group_weight, gate=self.group_gate
+        )

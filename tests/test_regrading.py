@@ -19,6 +19,7 @@ from rlvr.rl_core.collection import Collector
 from rlvr.rl_core.config import TrainConfig
 from rlvr.rl_core.process import process_rewards
 from rlvr.rl_core.regrading import Regrader, reweighed
+from rlvr.rl_core.reward_config import RewardConfig
 from rlvr.rl_core.sources import Prompt, Schedule, open_sources
 from rlvr.verifiers import (
     Status,
@@ -315,3 +316,8 @@ def test_a_group_verifier_of_ones_own_is_given_to_train(folder: str, tmp_path: P
     line = _lines(tmp_path / "run", "metrics.jsonl")[-1]
     assert line["parts/counting"] == 0.25
     assert torch.isfinite(torch.tensor(line["reward"]))
+
+
+def test_an_empty_name_is_no_group_verifier() -> None:
+    assert RewardConfig().group_reward("") is None
+    assert RewardConfig(group_verifier="diversity").group_reward("") is not None
