@@ -319,14 +319,3 @@ def test_the_trained_tokens_are_exactly_the_sampled_ones() -> None:
         assert [t for t, m in zip(batch.continuations[row], mask, strict=True) if m] == drawn
         (again,) = policy.logprobs([batch.prompts[row]], [batch.continuations[row]])
         assert torch.allclose(again[mask], batch.logprobs[row][: len(mask)][mask], atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
-def test_a_task_with_a_tool_is_learned(tmp_path: Path, algorithm: str) -> None:
-    config = TrainConfig.from_toml(TOOLS)
-    result = train(config, algorithm=algorithm, out=str(tmp_path / "run"), quiet=True)
-    before, after = result.evaluations[0][1], result.evaluations[-1][1]
-    assert before.solved < 0.3
-    assert after.solved > 0.8
-    assert after.unscored == 0
