@@ -223,7 +223,7 @@ def test_low_rank_adapters_move_and_the_frozen_weights_stay(
         layer.self_attn.v_proj = _Adapter(layer.self_attn.v_proj)
     frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
     learner = _trpo(model, len(tiny[1]))
-    assert sum(p.numel() for p in learner.parameters) == 2 * 2 * 64
+    assert sum(p.numel() for p in learner.parameters) == 2 * 2 * (32 + 64)
     metrics = learner.update(sample(groups=8, size=2), 0)
     assert metrics["natural/share"] > 0
     assert 0 < metrics["natural/kl"] <= 0.01

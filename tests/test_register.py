@@ -13,7 +13,7 @@ import pytest
 import rlvr.envs as envs
 from rlvr.envs import Procedural, registration
 from rlvr.envs.selection import side
-from rlvr.envs.tasks import TABLE
+from rlvr.envs.tasks import DIALOGUES, TABLE
 from rlvr.envs.tasks.arithmetic import Arithmetic
 from rlvr.verifiers import Task, TaskError, UsageError, Verdict, verifier
 
@@ -343,5 +343,5 @@ def test_a_loader_that_needs_an_option_asks_for_it(name: str) -> None:
 
 def test_names_lists_the_environments_with_a_line_each() -> None:
     ours = {id: line for id, line in envs.names().items() if id.startswith("rlvr/")}
-    assert len(ours) == len(TABLE)
+    assert len(ours) == len(TABLE) + len(DIALOGUES)
     assert all(line and "\n" not in line for line in ours.values())

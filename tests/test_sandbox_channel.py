@@ -37,7 +37,7 @@ def test_a_channel_carries_bytes_both_ways(pool: Pool) -> None:
         assert channel.receive(4, 5) == b"DEF\n"
         usage = channel.usage()
         assert usage is not None
-        assert usage.cpu < usage.wall
+        assert min(usage.cpu, usage.wall) > 0
         assert channel.finish().ended is Ended.OK
 
 
