@@ -52,10 +52,10 @@ ROWS: dict[str, dict[str, Any]] = {
 PPO = "ppo, separate critic"
 """What the others are compared with."""
 
-LEARNS = ("rloo", "grpo", "ppo, value head", "ppo, separate critic")
+LEARNS = tuple(name for name in ROWS if name != "rloo, no reference")
 """Rows whose reward is compared."""
 
-COLOURS = ("#1f77b4", "#9467bd", "#ff9f40", "#d62728")
+COLOURS = ("#1f77b4", "#9467bd", "#ff9f40", "#d62728", "#333333")
 
 MEASURED = 3
 """Steps of the large model; the first one, in which the optimiser makes its state, is not timed."""
@@ -155,8 +155,9 @@ def held(trainer: Any) -> dict[str, int]:
     learner, critic = trainer.learner, trainer.learner.critic
     own: list[Any] = []
     if critic is not None:
-        own = [*critic.parameters, *(p.grad for p in critic.parameters if p.grad is not None)]
-        own += _state(critic.optimizer)
+        trained = critic.weights.parameters
+        own = [*trained, *(p.grad for p in trained if p.grad is not None)]
+        own += _state(critic.weights.optimizer)
     reference = [] if learner.reference is None else list(learner.reference.parameters())
     parts = {
         "weights": list(learner.parameters),
