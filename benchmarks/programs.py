@@ -159,10 +159,10 @@ def programs_to_repeat() -> dict[str, tuple[str, dict[str, Any]]]:
     return found
 
 
-def repeat(count: int, load: int) -> dict[str, Counter[str]]:
+def repeat(count: int, load: int, only: str = "") -> dict[str, Counter[str]]:
     """Judge programs again and again on busy cores; returns those whose verdicts differ."""
     judge = ProgramTests(timeout=0.15, max_timeout=0.15, memory=512 << 20)
-    chosen = programs_to_repeat()
+    chosen = {k: v for k, v in programs_to_repeat().items() if k.startswith(only)}
     first = {name: verify(judge, *given) for name, given in chosen.items()}
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
     differing: dict[str, Counter[str]] = {}
@@ -178,6 +178,7 @@ def repeat(count: int, load: int) -> dict[str, Counter[str]]:
                       f"{seconds:.1f} s", flush=True)  # fmt: skip
                 if other:
                     differing[name] = Counter(f"{v.status}: {v.evidence}" for v in other)
+                    print(f"  {dict(differing[name])}", flush=True)
     finally:
         for process in busy:
             process.kill()
@@ -197,9 +198,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison with evalplus")
     parser.add_argument("--repeat", type=int, default=0, help="verdicts of each program")
     parser.add_argument("--load", type=int, default=0, help="busy processes beside")
+    parser.add_argument("--only", default="", help="repeat those whose name begins so")
     words = parser.parse_args()
     if words.repeat:
-        differing = repeat(words.repeat, words.load)
+        differing = repeat(words.repeat, words.load, words.only)
         raise SystemExit(json.dumps(differing, indent=1) if differing else 0)
     if words.data is None:
         parser.error("--data FOLDER is needed, or --repeat")
