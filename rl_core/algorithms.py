@@ -124,6 +124,7 @@ def _plain(row: Algorithm) -> set[str]:
         "anchor": "old",
         "mismatch": "none",
         "kl_to": "reference",
+        "kl_aggregate": "same",
         "optimizer": "adam",
         "epochs": 1,
         "updates": 1,

@@ -24,6 +24,8 @@ from .refusals import RULES
 
 __all__ = ["GROUP_BASELINES", "OPTIONS", "READ_WITH", "Algorithm"]
 
+Aggregate = Literal["token", "seq_token", "seq_sum", "const", "prompt", "seq"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
@@ -140,9 +142,11 @@ class Algorithm:
     """What the policy is kept near; read where kl is on."""
     beta: float = 0.0
     """Its price per nat; 0 switches it off, and no reference model is loaded."""
+    kl_aggregate: Literal["same", "token", "seq_token"] = "same"
+    """How its estimates become one number; read by kl `loss`."""
     entropy_bonus: float = 0.0
     """What a nat of entropy is paid in the loss; 0 is off."""
-    aggregate: Literal["token", "seq_token", "seq_sum", "const", "prompt", "seq"] = "seq_sum"
+    aggregate: Aggregate = "seq_sum"
     """How terms become one number."""
     group_size: int = 1
     """Completions per prompt, G."""
@@ -282,6 +286,11 @@ class Algorithm:
         return self.ratio in ("seq_geo", "seq_prod") or self.trust == "geo_clip"
 
     @property
+    def aggregate_of_kl(self) -> Aggregate:
+        """How a KL term in the loss becomes one number."""
+        return self.aggregate if self.kl_aggregate == "same" else self.kl_aggregate
+
+    @property
     def formula(self) -> str:
         """The loss as one line, made of the row's choices, so that a changed row prints its own."""
         if self.on_pairs:
@@ -295,13 +304,19 @@ class Algorithm:
         surrogate = self._surrogate(f"ρ_{at}", f"A_{at}", f"l_{at}")
         if self.mismatch != "none":
             surrogate = f"w_i,t {surrogate}" if _each_token(self.mismatch) else f"w_i {surrogate}"
-        if self.kl == "loss" and self.beta > 0:
+        inside, outside = self.kl == "loss" and self.beta > 0, ""
+        if inside and self.kl_aggregate != "same":
+            inside = False
+            over = OPTIONS["kl_aggregate"][self.kl_aggregate].split(",")[0]
+            outside = f" + {self.beta:g} {over} k_i,t"
+        if inside:
             k = "Σ_t k_i,t" if self.aggregate == "seq" else "k_i,t"
             surrogate += f" − {self.beta:g} {k}"
         if self.entropy_bonus:
             surrogate += f" + {self.entropy_bonus:g} H_i,t"
-        several = (self.kl == "loss" and self.beta > 0) or self.entropy_bonus > 0
-        return f"L = −{sums} [ {surrogate} ]" if several else f"L = −{sums} {surrogate}"
+        if inside or self.entropy_bonus:
+            surrogate = f"[ {surrogate} ]"
+        return f"L = −{sums} {surrogate}{outside}"
 
     def _surrogate(self, rho: str, weight: str, logp: str) -> str:
         clip = f"clip({rho}, {1 - self.clip_low:g}, {1 + self.clip_high:g})"

@@ -189,10 +189,16 @@ def kl_coefficient(row: Algorithm, k1: Tensor, log_ratio: Tensor) -> Tensor:
 
 
 def aggregate(
-    row: Algorithm, values: Tensor, mask: Tensor, over: Denominators, per_prompt: Tensor | None
+    row: Algorithm,
+    values: Tensor,
+    mask: Tensor,
+    over: Denominators,
+    per_prompt: Tensor | None,
+    *,
+    kl: bool = False,
 ) -> Tensor:
     """Stage 10: one number, a partial sum over the denominators of the whole step."""
-    match row.aggregate:
+    match row.aggregate_of_kl if kl else row.aggregate:
         case "token":
             return F.token_mean(values, mask, tokens=over.tokens)
         case "seq_token":
@@ -208,10 +214,17 @@ def aggregate(
             return F.prompt_mean(values, mask, prompts=over.prompts, prompt_tokens=counts)
 
 
-def share(row: Algorithm, mask: Tensor, over: Denominators, per_prompt: Tensor | None) -> Tensor:
+def share(
+    row: Algorithm,
+    mask: Tensor,
+    over: Denominators,
+    per_prompt: Tensor | None,
+    *,
+    kl: bool = False,
+) -> Tensor:
     """Return what a token's term counts for in the loss `[B, 1]`: 1/N, 1/(B L_i), …"""
     rows = torch.ones(len(mask), 1, dtype=torch.float64, device=mask.device)
-    match row.aggregate:
+    match row.aggregate_of_kl if kl else row.aggregate:
         case "token":
             return rows / (over.tokens or 1)
         case "seq_token":

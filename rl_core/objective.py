@@ -170,7 +170,7 @@ def policy_loss(
         if row.kl == "loss" and row.beta > 0:
             target = target_of(row, others, mask, reference_mask)
             k = loss_stages.kl_estimate(row, current, target, mask, steps.before, divergence)
-            whole = loss_stages.aggregate(row, k, mask, denominators, prompt_tokens)
+            whole = loss_stages.aggregate(row, k, mask, denominators, prompt_tokens, kl=True)
             penalty = row.beta * whole
         sums["kl_loss"] = penalty.detach()
         loss = loss + penalty

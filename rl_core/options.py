@@ -109,6 +109,11 @@ OPTIONS: dict[str, dict[str, str]] = {
         "reference": "l^ref: the frozen reference model",
         "rollout": "l^ref: the policy that sampled",
     },
+    "kl_aggregate": {
+        "same": "as the surrogate",
+        "token": "(1/N) Σ_i Σ_t, N trained tokens of the step",
+        "seq_token": "(1/B) Σ_i (1/L_i) Σ_t, L_i trained tokens of the completion",
+    },
     "aggregate": {
         "token": "(1/N) Σ_i Σ_t, N trained tokens of the step",
         "seq_token": "(1/B) Σ_i (1/L_i) Σ_t, L_i trained tokens of the completion",
@@ -164,6 +169,7 @@ READ_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "kl_estimator": ("kl", _ON),
     "kl_to": ("kl", _ON),
     "beta": ("kl", _ON),
+    "kl_aggregate": ("kl", ("loss",)),
     "std_eps": ("scale", ("group_std", "loo_std", "batch_std", "whiten", "step_std")),
     "std_ddof": ("scale", ("group_std", "loo_std", "batch_std", "whiten", "step_std")),
     "value_clip": ("psi", CRITIC_PSI),

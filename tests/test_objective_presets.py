@@ -24,9 +24,11 @@ K3 = math.exp(-0.5) - 0.5 + math.e - 2
 """Sum of k3 over the three tokens: x = 0.5 gives e^−0.5 − 1 + 0.5, x = −1 gives e − 1 − 1."""
 
 
-def outcome(name: str, **changes: Any) -> tuple[float, list[float]]:
+def outcome(
+    name: str, options: dict[str, Any] | None = None, **changes: Any
+) -> tuple[float, list[float]]:
     """Return the loss, and the gradient at the three tokens."""
-    row, scored = TABLE[name], torch.tensor([True, True])
+    row, scored = algorithm(name, **(options or {})), torch.tensor([True, True])
     found = advantages(
         row,
         rewards=torch.tensor([1.0, 0.0], dtype=torch.float64),
@@ -111,25 +113,35 @@ def test_prime_rl() -> None:
 
 
 def test_skyrl_grpo() -> None:
-    # φ as verl's, plus 0.001·k3 over 3; its gradient 0.001(1 − e^−x)/3.
+    # φ as verl's over 3, plus 0.001·k3 averaged over completions, ½(½ K3 + 0); its gradient
+    # 0.001(1 − e^−x)/4.
     a = spread(1e-6)
     slope = [
-        0.001 * (1 - math.exp(-0.5)) / 3,
-        (-0.88 * a + 0.001 * (1 - math.e)) / 3,
+        0.001 * (1 - math.exp(-0.5)) / 4,
+        -0.88 * a / 3 + 0.001 * (1 - math.e) / 4,
         0.5 * a,
     ]
-    check(outcome("skyrl-grpo"), -0.58 * a / 3 + 0.001 * K3 / 3, slope)
+    check(outcome("skyrl-grpo"), -0.58 * a / 3 + 0.001 * K3 / 4, slope)
+
+
+def test_a_divergence_averaged_in_another_way_than_the_surrogate() -> None:
+    # grpo averages over completions, 0.04·(½ K3)/2, and with `token` over the three tokens.
+    (usual, slope), (other, turned) = outcome("grpo"), outcome("grpo", {"kl_aggregate": "token"})
+    assert other - usual == pytest.approx(0.04 * K3 * (1 / 3 - 1 / 4), abs=1e-12)
+    pull = [0.04 * (1 - math.exp(-0.5)), 0.04 * (1 - math.e), 0.0]
+    gained = [a - b for a, b in zip(turned, slope, strict=True)]
+    assert gained == pytest.approx([c * (1 / 3 - 1 / 4) for c in pull], abs=1e-12)
 
 
 def test_open_instruct_grpo() -> None:
-    # A = ±0.5; 1.25 is inside 1.272: [0.625, 0.44]·1.5 and −0.75·1.2, min(1.5, 2) and min(1.2, 2).
-    # (1.5975 − 0.9)/3, plus 0.05·k3 over 3.
+    # A = ±0.5; 1.25 is inside 1.272: 0.625·0.5, 0.44·min(3, 2) and −0.75·1.2.
+    # (0.3125 + 0.88 − 0.9)/3, plus 0.05·k3 over 3.
     slope = [
-        (-0.9375 + 0.05 * (1 - math.exp(-0.5))) / 3,
-        (-0.66 + 0.05 * (1 - math.e)) / 3,
+        (-0.3125 + 0.05 * (1 - math.exp(-0.5))) / 3,
+        (-0.88 + 0.05 * (1 - math.e)) / 3,
         0.3,
     ]
-    check(outcome("open-instruct-grpo"), (-0.6975 + 0.05 * K3) / 3, slope)
+    check(outcome("open-instruct-grpo"), (-0.2925 + 0.05 * K3) / 3, slope)
 
 
 def test_slime_grpo() -> None:
@@ -139,9 +151,26 @@ def test_slime_grpo() -> None:
 
 
 def test_nemo_grpo() -> None:
-    # Of two, the other one is the baseline and has no spread: A = ±1. Plus 0.01·k3 over 3.
-    slope = [0.01 * (1 - math.exp(-0.5)) / 3, (-0.88 + 0.01 * (1 - math.e)) / 3, 0.5]
+    # Of two, the other one is the baseline and has no spread: A = ±1. Plus 0.01·k3 over 3, whose
+    # gradient is that of k2: 0.01·x/3.
+    slope = [0.01 * 0.5 / 3, (-0.88 - 0.01) / 3, 0.5]
     check(outcome("nemo-grpo"), (-0.58 + 0.01 * K3) / 3, slope)
+
+
+def test_two_systems_leave_out_groups_of_equal_scores() -> None:
+    def trained(name: str) -> bool:
+        found = advantages(
+            TABLE[name],
+            rewards=torch.ones(2, dtype=torch.float64),
+            scored=torch.tensor([True, True]),
+            groups=torch.tensor([0, 0]),
+            mask=MASK,
+            logprobs=LOGPROBS,
+            reference=LOGPROBS,
+        )
+        return bool(found.mask.any())
+
+    assert {name for name in PRESETS if not trained(name)} == {"prime-rl", "open-instruct-grpo"}
 
 
 def test_the_advantages_of_one_group_in_every_system() -> None:
