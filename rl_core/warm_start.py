@@ -64,7 +64,7 @@ class WarmStart:
             raise UsageError(f"right must be a share in [0, 1], got {self.right}")
 
 
-EPISODES = WarmStart(right=0.25)
+EPISODES = WarmStart(steps=900, right=0.2)
 """For environments of several turns, where a mistake in one of them is one too many."""
 
 Shown = tuple[Task, str] | Demonstration

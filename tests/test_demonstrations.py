@@ -15,7 +15,7 @@ from rlvr.agents.transformers_policy import TransformersPolicy
 from rlvr.agents.types import Sampling
 from rlvr.envs import DialogueEnv, Reply, make
 from rlvr.envs.tasks.guess_number import GuessNumberEnv
-from rlvr.rl_core import TrainConfig, train
+from rlvr.rl_core import TrainConfig, demonstrations, train
 from rlvr.rl_core.batch import collate
 from rlvr.rl_core.cli import main
 from rlvr.rl_core.demonstrations import Demonstration, mistaken, play_demonstrations
@@ -33,6 +33,15 @@ from rlvr.verifiers import Task, TaskError, UsageError, Verdict, verifier
 
 TOOLS = Path(__file__).parent.parent / "examples" / "tools.toml"
 GAME = "rlvr/GuessNumber-v0 numbers=7 high=99"
+PPO = {
+    "algorithm": "ppo",
+    "lam": 1.0,
+    "critic_lr": 3e-3,
+    "lr": 2e-4,
+    "prompts_per_step": 192,
+    "steps": 40,
+}
+"""What the header of the example gives for PPO."""
 
 
 def _solved(shown: Demonstration) -> bool:
@@ -58,6 +67,14 @@ def test_the_share_without_a_mistake_is_as_set() -> None:
     assert abs(middle / 400 - 0.582) < 0.123
     again = play_demonstrations(sources, 0.3, count=400)
     assert again == mixed
+
+
+@pytest.mark.parametrize(("size", "played"), [(20, 30), (40, 40), (60, 50)])
+def test_as_many_demonstrations_are_played_as_there_are_tasks(
+    monkeypatch: pytest.MonkeyPatch, size: int, played: int
+) -> None:
+    monkeypatch.setattr(demonstrations, "SHOWN", (30, 50))
+    assert len(play_demonstrations(open_sources([f"{GAME} size={size}"]), 0.5)) == played
 
 
 def test_a_mistake_is_another_number_of_the_chat() -> None:
@@ -319,3 +336,15 @@ def test_the_trained_tokens_are_exactly_the_sampled_ones() -> None:
         assert [t for t, m in zip(batch.continuations[row], mask, strict=True) if m] == drawn
         (again,) = policy.logprobs([batch.prompts[row]], [batch.continuations[row]])
         assert torch.allclose(again[mask], batch.logprobs[row][: len(mask)][mask], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, PPO], ids=["rloo", "ppo"])
+def test_a_task_with_a_tool_is_learned(tmp_path: Path, settings: dict[str, Any]) -> None:
+    config = TrainConfig.from_toml(TOOLS)
+    result = train(config, **settings, out=str(tmp_path / "run"), quiet=True)
+    before, after = result.evaluations[0][1], result.evaluations[-1][1]
+    assert before.tasks == after.tasks == 200
+    assert before.solved < 0.3
+    assert after.solved > 0.8
+    assert after.unscored == 0
