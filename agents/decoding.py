@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ..verifiers import ModelError
 from .draws import Warp, draw, uniforms
+from .kept import Kept
 from .scoring import forward_inputs, pad, positions
 from .types import Completion, Sampling, StopReason
 
@@ -66,6 +67,7 @@ class Decoding(Generic[K]):
     def _empty(self) -> None:
         self.keys: list[K] = []
         self.samplings: list[Sampling] = []
+        self.kept: list[Kept | None] = []
         self.alive = np.zeros(0, bool)
         self.seeds = self.lengths = np.zeros(0, np.uint64)
         self.limit = self.count = self.near = np.zeros(0, np.int64)
@@ -92,6 +94,7 @@ class Decoding(Generic[K]):
         count, width = len(keys), self.tokens.shape[1]
         first = not self.keys
         self.keys, self.samplings = [*self.keys, *keys], [*self.samplings, *samplings]
+        self.kept += [Kept() if sampling.masked else None for sampling in samplings]
         self.alive = _joined(self.alive, np.ones(count, bool))
         self.seeds = _joined(self.seeds, np.array([s.seed for s in samplings], np.uint64))
         self.lengths = _joined(self.lengths, lengths.astype(np.uint64))
@@ -173,7 +176,7 @@ class Decoding(Generic[K]):
         """Draw and book a token for every row; return why rows end here."""
         u = uniforms(self.seeds, self.lengths + self.count.astype(np.uint64))
         uniform = torch.from_numpy(u).to(self.device)
-        self.drawn, logprobs, near = draw(self.logits, self.warp, uniform)
+        self.drawn, logprobs, near, kept = draw(self.logits, self.warp, uniform)
         ended = torch.isin(self.drawn, self._end).cpu().numpy()
         rows = np.flatnonzero(self.alive)
         at = self.count[rows]
@@ -181,6 +184,8 @@ class Decoding(Generic[K]):
         self.logprobs[rows, at] = logprobs.cpu().numpy()[rows]
         self.near[rows] += near.cpu().numpy()[rows]
         self.count[rows] += 1
+        if kept is not None:
+            self._keep(kept)
         reasons = dict.fromkeys(rows[ended[rows]].tolist(), StopReason.EOS)
         for row in rows[~ended[rows] & self.stops[rows]].tolist():
             if self._at_stop(row):
@@ -188,6 +193,19 @@ class Decoding(Generic[K]):
         for row in rows[self.count[rows] >= self.limit[rows]].tolist():
             reasons.setdefault(row, StopReason.LENGTH)
         return reasons
+
+    def _keep(self, kept: torch.Tensor) -> None:
+        """Book which ids could be drawn `[B, V]`, where not all could."""
+        rows = [row for row in np.flatnonzero(self.alive) if self.kept[row] is not None]
+        if not rows:
+            return
+        table = kept[torch.tensor(rows, device=self.device)]
+        ids = table.nonzero()[:, 1].cpu().numpy()
+        counts = table.sum(1).cpu().numpy()
+        for row, some in zip(rows, np.split(ids, np.cumsum(counts)[:-1]), strict=True):
+            mine = self.kept[row]
+            assert mine is not None
+            mine.append(some.tolist() if len(some) < table.shape[1] else ())
 
     def _at_stop(self, row: int) -> bool:
         """Whether the row's text now holds a stop string, looking back no further than needed."""
@@ -210,6 +228,7 @@ class Decoding(Generic[K]):
             self.drawn = self.drawn[index]
         self.keys = [self.keys[row] for row in keep]
         self.samplings = [self.samplings[row] for row in keep]
+        self.kept = [self.kept[row] for row in keep]
         for name in ("seeds", "lengths", "limit", "count", "near", "tokens", "logprobs", "alive"):
             setattr(self, name, getattr(self, name)[keep])
         self.warp, self.stops = self.warp.rows(index), self.stops[keep]
@@ -233,6 +252,7 @@ class Decoding(Generic[K]):
             stop_reason=reason,
             version=self.policy.version,
             near_ties=int(self.near[row]),
+            kept=self.kept[row],
         )
 
 

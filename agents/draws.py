@@ -8,6 +8,7 @@ boundary between two tokens may differ with it and is reported as a *near-tie*.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -150,18 +151,26 @@ def _cut(logits: torch.Tensor, warp: Warp) -> torch.Tensor:
     return torch.empty_like(cut).scatter_(1, order, cut)
 
 
-def draw(
-    logits: torch.Tensor, warp: Warp, uniform: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+class Drawn(NamedTuple):
+    """One token per row."""
+
+    tokens: torch.Tensor
+    """Ids `[B]`."""
+    logprobs: torch.Tensor
+    """Their log-probabilities under what was drawn from, in nats `[B]`."""
+    near: torch.Tensor
+    """Which were near-ties `[B]`, boolean."""
+    kept: torch.Tensor | None
+    """Which ids could be drawn `[B, V]`, boolean; none if no row's distribution is truncated."""
+
+
+def draw(logits: torch.Tensor, warp: Warp, uniform: torch.Tensor) -> Drawn:
     """Draw one token per row by inversion: the first with cumulative probability above u.
 
     Args:
         logits: `[B, V]`.
         warp: The rows' settings.
         uniform: `[B]` in [0, 1), float64.
-
-    Returns:
-        The tokens, their log-probabilities, and whether each was a near-tie; all `[B]`.
     """
     logp = log_probabilities(logits, warp)
     cdf = logp.exp().double().cumsum(-1)
@@ -175,4 +184,5 @@ def draw(
         two = logits.float().topk(min(2, logits.shape[1]), -1).values
         tied = (two[:, :1] - two[:, -1:] < NEAR_TIE) & (logits.shape[1] > 1)
         near = torch.where(warp.temperature == 0, tied, near)
-    return token[:, 0], logp.gather(1, token)[:, 0], near[:, 0]
+    kept = logp > -torch.inf if warp.truncated else None
+    return Drawn(token[:, 0], logp.gather(1, token)[:, 0], near[:, 0], kept)

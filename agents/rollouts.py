@@ -22,6 +22,7 @@ from ..verifiers.protocol import failure
 from .conversation import check_once, new_messages
 from .endpoints import EndpointError
 from .env_threads import EnvThreads
+from .kept import Kept
 from .messages import MessagePolicy, Transcript, action_of
 from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn
 
@@ -232,7 +233,7 @@ class _Run:
         turn = replace(self.sampling, seed=self.episode.seed, max_tokens=limit)
         completion = await policy.generate(out.tokens, turn)
         start = len(out.tokens)
-        self._extend(completion.tokens, completion.logprobs)
+        self._extend(completion.tokens, completion.logprobs, completion.kept)
         return policy.format.text(completion.tokens), start, completion
 
     def _hear(
@@ -271,8 +272,20 @@ class _Run:
         self.out.verdict = failure(error).to_json(cost=False)
         self._abandon()
 
-    def _extend(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
+    def _extend(
+        self,
+        tokens: Sequence[int],
+        logprobs: Sequence[float] | None = None,
+        kept: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Append tokens; those with log-probabilities are the policy's."""
+        if kept is not None and self.out.kept is None:
+            self.out.kept = Kept()
+            self.out.kept.skip(len(self.out.tokens))
+        if kept is not None and self.out.kept is not None:
+            self.out.kept.extend(kept)
+        elif self.out.kept is not None:
+            self.out.kept.skip(len(tokens))
         self.out.tokens += tokens
         self.out.logprobs += [0.0] * len(tokens) if logprobs is None else logprobs
         self.out.trained += [logprobs is not None] * len(tokens)
@@ -289,6 +302,7 @@ class _Run:
                 reward=reward,
                 stop_reason=reason,
                 version=completion.version,
+                spans=completion.spans,
             )
         )
         out.version, out.near_ties = completion.version, out.near_ties + completion.near_ties

@@ -14,6 +14,62 @@ from typing import Any
 import numpy as np
 import torch
 
+from .kept import Kept
+
+CUT = -1e9
+"""Logit of an id that could not be drawn: its probability is 0 and, unlike with −∞, so is every
+product with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """The ids that could be drawn at the positions of a rectangle `[B, T]`, N in all.
+
+    Flat, because there are a few at each position and V in a vocabulary.
+    """
+
+    rows: torch.Tensor
+    """Each id's row `[N]`."""
+    columns: torch.Tensor
+    """Each id's column `[N]`."""
+    ids: torch.Tensor
+    """The ids `[N]`."""
+    limited: torch.Tensor
+    """Where there are some, so that no other could be drawn, as booleans `[B, T]`."""
+    whole: torch.Tensor
+    """Where there is a token in whose place every id could be drawn, as booleans `[B, T]`."""
+
+    @classmethod
+    def of(
+        cls, kept: Sequence[Kept | None], present: np.ndarray, device: torch.device | str
+    ) -> "Support | None":
+        """Lay out what each row has kept; `None` if nothing was cut off in any.
+
+        Args:
+            kept: Per row, the ids of its continuation's positions.
+            present: Which columns hold tokens `[B, T]`.
+            device: Where the tensors go.
+        """
+        counts, width = np.zeros(present.shape, np.int64), present.shape[1]
+        for row, one in enumerate(kept):
+            if one is not None:
+                counts[row, : len(one)] = np.diff(one.ends, prepend=0)
+        if not counts.any():
+            return None
+        ids = np.concatenate([np.asarray(one.ids) for one in kept if one is not None])
+        places = np.repeat(np.arange(counts.size), counts.ravel())
+
+        def there(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(device)
+
+        return cls(
+            rows=there(places // width),
+            columns=there(places % width),
+            ids=there(ids.astype(np.int64)),
+            limited=there(counts > 0),
+            whole=there(present & (counts == 0)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Padded:
@@ -25,6 +81,8 @@ class Padded:
     """1 for tokens, 0 for padding `[B, P + T]`."""
     width: int
     """T, the number of continuation columns."""
+    support: Support | None = None
+    """Which ids could be drawn as the continuations' tokens; none: every id, everywhere."""
 
     @property
     def targets(self) -> torch.Tensor:
@@ -41,6 +99,7 @@ def pad(
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     device: torch.device | str = "cpu",
+    kept: Sequence[Kept | None] | None = None,
 ) -> Padded:
     """Lay out sequences as a rectangle.
 
@@ -48,6 +107,7 @@ def pad(
         prompts: Token ids per row, at least one each.
         continuations: Token ids per row; a row may have none.
         device: Where the tensors go.
+        kept: Per row, the ids that could be drawn at each of its continuation's positions.
 
     Returns:
         The rectangle, at least one continuation column wide.
@@ -64,6 +124,7 @@ def pad(
         ids=torch.from_numpy(ids).to(device),
         attention=torch.from_numpy(attention).to(device),
         width=after,
+        support=None if kept is None else Support.of(kept, attention[:, before:] > 0, device),
     )
 
 
@@ -115,24 +176,82 @@ def continuation_logits(model: Any, batch: Padded, vocabulary: int) -> torch.Ten
     return logits[:, -keep:-1, :vocabulary]
 
 
-def token_logprobs(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return log p(target) = z_target − logsumexp(z), z = logits/T.
+def token_logprobs(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float,
+    support: Support | None = None,
+) -> torch.Tensor:
+    """Return log p(target) = z_target − log Σ_{v ∈ K} e^{z_v}, z = logits/T.
+
+    K is the whole vocabulary, or what the sampler left of it at that position. The mask is the
+    sampler's and is held fixed: p is the distribution that was drawn from as long as the weights
+    are those that drew, and its gradient that of the truncated policy, whose mask changes at
+    single points alone. With weights that have moved on it is the policy within the same mask,
+    whether or not these weights would still leave the same tokens, so that ratios of both are
+    ratios of distributions over the same tokens.
 
     Args:
         logits: `[B, T, V]`.
         targets: `[B, T]`.
         temperature: T > 0, the one that was sampled with.
+        support: K, for the positions where it is not the whole vocabulary.
 
     Returns:
-        `[B, T]` in nats, in float32 (float64 for logits in float64).
+        `[B, T]` in nats, without a meaning on padding, in float32 (float64 for logits in float64).
 
     Example:
         >>> logits = torch.tensor([[[0.0, 2.0]]])
         >>> round(token_logprobs(logits, torch.tensor([[1]]), 2.0).item(), 4)  # −ln(1 + e⁻¹)
         -0.3133
     """
-    scaled = logits if logits.dtype == torch.float64 else logits.float()
+    if support is not None:
+        return _within(logits, targets, temperature, support)
+    scaled = _single(logits)
     if temperature != 1:
         scaled = scaled / temperature
     chosen = scaled.gather(-1, targets[..., None])[..., 0]
     return chosen - torch.logsumexp(scaled, -1)
+
+
+def _within(
+    logits: torch.Tensor, targets: torch.Tensor, temperature: float, support: Support
+) -> torch.Tensor:
+    """Return log p(target) by sums over the supports alone, whose logits are few."""
+    z = _single(logits[support.rows, support.columns, support.ids]) / temperature
+    place = support.rows * targets.shape[1] + support.columns
+    none = z.new_full((targets.numel(),), -torch.inf)
+    peak = none.scatter_reduce(0, place, z.detach(), "amax")
+    total = torch.zeros_like(none).index_add(0, place, (z - peak[place]).exp())
+    inside = support.limited.flatten()
+    log_total = torch.where(inside, total, 1.0).log() + torch.where(inside, peak, 0.0)
+    chosen = _single(logits.gather(-1, targets[..., None])[..., 0]) / temperature
+    found = chosen - log_total.view_as(chosen)
+    if support.whole.any():
+        rest = torch.logsumexp(_single(logits[support.whole]) / temperature, -1)
+        found = found.masked_scatter(support.whole, chosen[support.whole] - rest)
+    return found
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    """Return it at least in single precision."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def confined(logits: torch.Tensor, temperature: float, support: Support | None) -> torch.Tensor:
+    """Return the logits at the sampling temperature, `CUT` where an id could not be drawn.
+
+    Args:
+        logits: `[B, T, V]`.
+        temperature: The sampler's.
+        support: What could be drawn; none: everything.
+
+    Returns:
+        `[B, T, V]`, in single precision if something is cut off.
+    """
+    if support is None:
+        return logits / temperature
+    out = torch.ones_like(logits, dtype=torch.bool)
+    out[~support.limited] = False
+    out[support.rows, support.columns, support.ids] = False
+    return (_single(logits) / temperature).masked_fill(out, CUT)

@@ -23,6 +23,7 @@ import torch
 from ..verifiers import ModelError, UsageError
 from .conversation import ChatFormat
 from .decoding import Decoding, refuse_unsupported
+from .kept import Kept
 from .policies import WAITS
 from .scoring import continuation_logits, pad, token_logprobs
 from .stream import Request, Stream
@@ -200,6 +201,10 @@ class TransformersPolicy:
         self.seconds += time.perf_counter() - began
         return [out[i] for i in range(len(prompts))]
 
+    def mask_problem(self, sampling: Sampling) -> str:
+        """Say why `Completion.kept` cannot be known; it always is."""
+        return ""
+
     def _refuse_unfit(self, prompt: Sequence[int]) -> None:
         if not 0 < len(prompt) < self.context:
             raise UsageError(
@@ -212,12 +217,21 @@ class TransformersPolicy:
         prompts: Sequence[Sequence[int]],
         continuations: Sequence[Sequence[int]],
         temperature: float = 1.0,
+        kept: Sequence[Sequence[Sequence[int]] | None] | None = None,
     ) -> list[torch.Tensor]:
-        """Return each continuation's token log-probabilities by a full forward pass, in nats."""
-        batch = pad(prompts, continuations, self.device)
+        """Return each continuation's token log-probabilities by a full forward pass, in nats.
+
+        Args:
+            prompts: Token ids, at least one each.
+            continuations: Token ids.
+            temperature: The sampler's.
+            kept: As in `Completion`, where the sampler cut something off.
+        """
+        left = None if kept is None else [None if one is None else Kept(one) for one in kept]
+        batch = pad(prompts, continuations, self.device, left)
         with torch.inference_mode():
             logits = continuation_logits(self.model, batch, self.vocabulary)
-            values = token_logprobs(logits, batch.targets, temperature)
+            values = token_logprobs(logits, batch.targets, temperature, batch.support)
         return [row[: len(tokens)].cpu() for row, tokens in zip(values, continuations, strict=True)]
 
 

@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..verifiers import UsageError
+from .kept import Kept
 
 
 class StopReason(StrEnum):
@@ -73,6 +74,23 @@ class Sampling:
         """Whether part of the distribution is cut off, so that its support is not the model's."""
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
+    @property
+    def masked(self) -> bool:
+        """Whether log-probabilities are over fewer tokens than the model's, so that a learner needs
+        `Completion.kept`; the one token that temperature 0 takes is certain."""
+        return self.truncated and self.temperature > 0
+
+
+class WeightSpan(NamedTuple):
+    """Tokens of a completion that were drawn by the same weights."""
+
+    version: int
+    """Which weights: the number of weight updates the policy had taken."""
+    start: int
+    """Index of the first token in the completion."""
+    end: int
+    """One past the last."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
@@ -89,9 +107,14 @@ class Completion:
     stop_reason: StopReason
     """Why it ended."""
     version: int = 0
-    """Which weights drew it: the number of weight updates the policy had taken."""
+    """Which weights drew its last token: the number of weight updates the policy had taken."""
+    spans: tuple[WeightSpan, ...] = ()
+    """Which weights drew which tokens, where updates came in between; none: `version` drew all."""
     near_ties: int = 0
     """Draws so close to a boundary between two tokens that rounding may decide them."""
+    kept: Sequence[Sequence[int]] | None = None
+    """Per token, the ids that could be drawn in its place, over which its log-probability is
+    normalised; an empty one stands for every id. `None`: nothing was cut off."""
 
 
 class Policy(Protocol):
@@ -126,7 +149,14 @@ class Turn:
     stop_reason: StopReason
     """Why the completion ended."""
     version: int = 0
-    """The weights that drew it."""
+    """The weights that drew its last token."""
+    spans: tuple[WeightSpan, ...] = ()
+    """As in its `Completion`."""
+
+    @property
+    def oldest(self) -> int:
+        """The weights that drew its oldest token."""
+        return min([self.version, *(span.version for span in self.spans)])
 
 
 @dataclass(kw_only=True)
@@ -164,11 +194,19 @@ class Trajectory:
     """The weights that drew its last token."""
     near_ties: int = 0
     """Recorded near-ties of its draws."""
+    kept: Kept | None = None
+    """Per token, the ids that could be drawn in its place; none where nothing was cut off, or the
+    policy did not sample it. `None`: nothing was cut off anywhere."""
 
     @property
     def completion(self) -> str:
         """The text of the last action."""
         return self.messages[-1]["content"] if self.turns else ""
+
+    @property
+    def oldest(self) -> int:
+        """The weights that drew its oldest token: the episode is as stale as that."""
+        return min([self.version, *(turn.oldest for turn in self.turns)])
 
     @property
     def length(self) -> int:

@@ -100,7 +100,8 @@ def explain_tokens(
         slope = loss_stages.coefficient(row, term, steps.log_ratio, steps.weights, mask)
         kl, pull = _divergence(row, current, others, mask, steps)
         share = loss_stages.share(row, mask, denominators, prompt_tokens)
-        change = (share * (pull.double() - slope.double())).to(current.dtype)
+        of_kl = loss_stages.share(row, mask, denominators, prompt_tokens, kl=True)
+        change = (of_kl * pull.double() - share * slope.double()).to(current.dtype)
         cut = loss_stages.cut(row, term, steps.log_ratio, steps.weights)
         one = torch.ones_like(term)
         weight = one if steps.mismatch is None else steps.mismatch

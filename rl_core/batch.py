@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..agents.kept import Kept
 from ..agents.scoring import Padded, pad
 from ..agents.types import Trajectory
+from ..verifiers import UsageError
 
 OFFLINE = -1
 """Version of an episode that no weights drew: it came from a file, without log-probabilities."""
@@ -41,14 +43,17 @@ class Batch:
     truncated: Tensor
     """Rows that ran out of length `[B]`, boolean."""
     versions: Tensor
-    """The weights that drew each row's last token `[B]`, int64; `OFFLINE` for none."""
+    """The weights that drew each row's oldest token `[B]`, int64; `OFFLINE` for none."""
     starts: list[int]
     """Index of the first column in each row's tokens."""
+    kept: list[Kept | None] | None = None
+    """Per row, the ids that could be drawn at each of its columns; none where nothing was cut."""
 
     def rectangle(self, rows: Sequence[int], device: torch.device) -> Padded:
         """Lay out some rows for a forward pass."""
         prompts = [self.prompts[row] for row in rows]
-        return pad(prompts, [self.continuations[row] for row in rows], device)
+        kept = None if self.kept is None else [self.kept[row] for row in rows]
+        return pad(prompts, [self.continuations[row] for row in rows], device, kept)
 
     def size(self, row: int) -> int:
         """Return a row's length in tokens."""
@@ -103,9 +108,43 @@ def collate(trajectories: Sequence[Trajectory]) -> Batch:
         scored=torch.tensor([t.scored for t in trajectories]),
         groups=torch.tensor([t.group for t in trajectories], dtype=torch.int64),
         truncated=torch.tensor([t.truncated for t in trajectories]),
-        versions=torch.tensor([t.version for t in trajectories], dtype=torch.int64),
+        versions=torch.tensor([t.oldest for t in trajectories], dtype=torch.int64),
         starts=starts,
+        kept=_kept_of(pairs) if any(t.kept is not None for t in trajectories) else None,
     )
+
+
+def _kept_of(pairs: Sequence[tuple[Trajectory, int]]) -> list[Kept | None]:
+    """Return what could be drawn from the first column on.
+
+    Raises:
+        UsageError: A token could not be drawn in its own place.
+    """
+    for trajectory, _ in pairs:
+        if trajectory.kept is not None:
+            _check_kept(trajectory, trajectory.kept)
+    return [None if t.kept is None else t.kept[start:] for t, start in pairs]
+
+
+def _check_kept(trajectory: Trajectory, kept: Kept) -> None:
+    where = f"episode {trajectory.seed} of task '{trajectory.task_id}'"
+    if len(kept) != len(trajectory.tokens):
+        raise UsageError(
+            f"{where} says what could be drawn at {len(kept)} positions, and has "
+            f"{len(trajectory.tokens)} tokens; give one entry for each, an empty one where nothing "
+            "was cut off"
+        )
+    counts = np.diff(kept.ends, prepend=0)
+    at = np.repeat(np.arange(len(counts)), counts)
+    here = np.asarray(kept.ids) == np.array(trajectory.tokens)[at]
+    wrong = (counts > 0) & (np.bincount(at[here], minlength=len(counts)) != 1)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise UsageError(
+            f"{where}: token {trajectory.tokens[first]} at position {first} is not once among the "
+            f"{counts[first]} ids that could be drawn there; its log-probability would be that of "
+            "another distribution"
+        )
 
 
 def parts_of(trajectories: Sequence[Trajectory]) -> Tensor | None:

@@ -80,6 +80,7 @@ class Continuing:
             rest,
             tokens=[*begun, *rest.tokens],
             logprobs=[*[0.0] * len(begun), *rest.logprobs],
+            kept=None,  # values are read off, and nothing is learned from the tokens
         )
 
 

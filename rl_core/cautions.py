@@ -4,7 +4,7 @@ What follows from an algorithm's choices alone is refused when it is made (`refu
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..verifiers.errors import UsageError
 from .choices import Algorithm
@@ -12,6 +12,7 @@ from .choices import Algorithm
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..agents import Sampling
     from .stages import Episodes
 
 UNSCORED = 0.1
@@ -32,7 +33,6 @@ def run_warnings(
     max_tokens: int,
     prompts_per_step: int | None = None,
     updates: int = 1,
-    truncated_sampling: bool = False,
     mini_batch: int | None = None,
     learned_values: bool = False,
 ) -> list[str]:
@@ -43,8 +43,6 @@ def run_warnings(
         max_tokens: Tokens that a completion may have.
         prompts_per_step: Prompts of a training step; none: not known.
         updates: Optimiser steps that share them.
-        truncated_sampling: Whether top-p, top-k or min-p cut off part of the distribution that is
-            sampled from, and the learner's log-probabilities are not renormalised likewise.
         mini_batch: Completions per optimiser step, where a run says that instead of `updates`.
         learned_values: Whether a critic says V(s_t), rather than rollouts from s_t.
 
@@ -53,8 +51,7 @@ def run_warnings(
 
     Raises:
         UsageError: Groups would be torn apart, a completion is compared with a batch that holds no
-            other, the length penalty is longer than a completion, or the sampled distribution is
-            not the one that is trained.
+            other, or the length penalty is longer than a completion.
 
     Example:
         >>> from rlvr.rl_core.algorithms import algorithm
@@ -69,18 +66,7 @@ def run_warnings(
             f"{row.name}: overlong_buffer={row.overlong_buffer} is longer than a completion may "
             f"be, max_tokens={max_tokens}; set it to a part of that, a fifth for example"
         )
-    if truncated_sampling and (row.needs_old or row.on_pairs or row.kl != "none"):
-        raise UsageError(
-            f"{row.name} compares probabilities, but sampling is cut off by top-p, top-k or min-p: "
-            "the sampled distribution is renormalised over fewer tokens than the learner's, so "
-            "that every ratio is off; sample with top_p=1, top_k=0, min_p=0"
-        )
     found = _length_warnings(row, max_tokens)
-    if truncated_sampling:
-        found.append(
-            f"{row.name}: sampling is cut off by top-p, top-k or min-p, and the gradient is that "
-            "of the whole distribution; sample with top_p=1, top_k=0, min_p=0"
-        )
     if row.resamples and row.baseline == "none":
         found.append(
             f"{row.name}: zero_groups='resample' with baseline 'none' samples only failures anew"
@@ -92,6 +78,34 @@ def run_warnings(
             "and then fall to 0; set critic='rollouts', or psi='gae' with lam near 1"
         )
     return found
+
+
+def refuse_truncated(row: Algorithm, policy: Any, sampling: "Sampling") -> None:
+    """Refuse to learn from a truncated distribution unless it is known what it was cut down to.
+
+    Log-probabilities are then normalised over fewer tokens by the sampler than by the learner: its
+    ratios are off by the mass of what was left, and without a ratio the gradient is that of another
+    distribution, whose baseline does not cancel.
+
+    Args:
+        row: The algorithm.
+        policy: Who samples; its `mask_problem` says why it cannot tell which tokens were left.
+        sampling: How.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not sampling.masked:
+        return
+    told = getattr(policy, "mask_problem", None)
+    kind = type(policy).__name__
+    why = told(sampling) if told else f"{kind} does not say which tokens could be drawn"
+    if why:
+        raise UsageError(
+            f"{row.name}: sampling is cut off by top-p, top-k or min-p, and what is left cannot be "
+            f"learned from: {why}; sample with top_p=1, top_k=0, min_p=0, or take another policy "
+            "(--policy transformers always tells)"
+        )
 
 
 def _check_alone(row: Algorithm, prompts: int | None) -> None:

@@ -31,13 +31,15 @@ class HeldOut:
             run: Where evaluations are written.
             sources: What is asked; none: every evaluation is empty.
             policy: Who answers.
-            sampling: How training samples.
+            sampling: How training samples; what it cuts off is not cut off here.
             say: Prints a line that stays.
         """
         self.config, self.run, self.sources, self.policy = config, run, sources, policy
         self.say = say
         temperature = config.evaluation.eval_temperature
-        self.sampling = dataclasses.replace(sampling, temperature=temperature)
+        self.sampling = dataclasses.replace(
+            sampling, temperature=temperature, top_p=1.0, top_k=0, min_p=0.0
+        )
         self.found: list[tuple[int, Evaluation]] = []
         """Evaluations of this session with the step after which each was made."""
 

@@ -28,7 +28,7 @@ from .critic import Critic
 from .lora import Adapters
 from .natural_step import NaturalStep, Region
 from .part_loss import part_loss
-from .passes import Pass, entropy, run
+from .passes import Pass, run
 from .preparation import prepare
 from .weight_step import WeightStep
 from .work import Work, minibatches
@@ -232,7 +232,7 @@ class Learner:
             found = part_loss(self, work, part, over, per_prompt)
             if len(first) < len(parts):
                 first.append(found.sums)
-            return found.loss, found.logits / self.temperature, found.mask
+            return found.loss, found.ran.scaled, found.mask
 
         region = Region(parts=parts, evaluate=evaluate, tokens=max(1.0, over.tokens))
         sums |= NaturalStep(self.parameters, region, work.row).take()
@@ -289,9 +289,7 @@ class Learner:
 
     def entropies(self, batch: Batch) -> Tensor:
         """Return the policy's entropy at every token `[B, T]`, in nats."""
-        return self._everywhere(
-            self.model, batch, lambda ran: entropy(ran.logits, self.temperature)
-        )
+        return self._everywhere(self.model, batch, Pass.entropy)
 
     @staticmethod
     @contextmanager

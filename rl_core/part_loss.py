@@ -15,7 +15,7 @@ from . import functional as F
 from .critic import Critic
 from .loss_stages import Denominators
 from .objective import policy_loss
-from .passes import Pass, entropy, run
+from .passes import Pass, run
 from .work import Work
 
 
@@ -25,8 +25,8 @@ class PartLoss:
 
     loss: Tensor
     """Its part of the step's loss, with gradient."""
-    logits: Tensor
-    """That predict each token, at temperature 1 `[B, T, V]`, with gradient."""
+    ran: Pass
+    """What the model says of its rows, with gradient."""
     mask: Tensor
     """Tokens that count `[B, T]`."""
     sums: dict[str, Tensor]
@@ -61,7 +61,7 @@ def part_loss(
 
     mask, sampled = cut(work.found.mask), cut(work.batch.logprobs)
     old = None if work.old is None else cut(work.old)
-    spread = entropy(ran.logits, learner.temperature) if row.entropy_bonus else None
+    spread = ran.entropy() if row.entropy_bonus else None
     loss, sums = policy_loss(
         row,
         logprobs=ran.logprobs,
@@ -85,7 +85,7 @@ def part_loss(
         sums["value_loss"] = valued.detach()
         loss = loss + row.value_coef * valued
     work.note(place, torch.where(mask, ran.logprobs.detach(), sampled))
-    return PartLoss(loss=loss, logits=ran.logits, mask=mask, sums=sums)
+    return PartLoss(loss=loss, ran=ran, mask=mask, sums=sums)
 
 
 def _value_loss(
@@ -97,7 +97,7 @@ def _value_loss(
 
 
 def _divergence(learner: Any, rectangle: Any, ran: Pass, mask: Tensor) -> Tensor:
-    """Return KL(π‖ref) over the vocabulary `[B, T]`."""
+    """Return KL(π‖ref) over all ids that could be drawn `[B, T]`."""
     with torch.no_grad(), learner.opened(learner.reference) as model:
-        other = run(model, rectangle, learner.vocabulary, learner.temperature).logits
-    return F.full_kl(ran.logits / learner.temperature, other / learner.temperature, mask)
+        other = run(model, rectangle, learner.vocabulary, learner.temperature).scaled
+    return F.full_kl(ran.scaled, other, mask)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..agents.scoring import (
     Padded,
+    Support,
+    confined,
     continuation_logits,
     forward_inputs,
     positions,
@@ -20,11 +22,27 @@ class Pass:
     """What a model says of the continuations of a rectangle."""
 
     logprobs: Tensor
-    """Of each token, at the sampling temperature, in nats `[B, T]`."""
+    """Of each token, at the sampling temperature and among the ids that could be drawn, in nats
+    `[B, T]`."""
     logits: Tensor
-    """That predict each token, at temperature 1 `[B, T, V]`."""
+    """That predict each token, of the whole vocabulary, at temperature 1 `[B, T, V]`."""
     hidden: Tensor | None
     """The last layer's state before each token `[B, T, H]`; none unless asked for."""
+    temperature: float
+    """The sampler's."""
+    support: Support | None
+    """Which ids could be drawn, where not all could."""
+
+    @property
+    def scaled(self) -> Tensor:
+        """The logits of the distribution drawn from `[B, T, V]`, made anew at each call."""
+        return confined(self.logits, self.temperature, self.support)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy of the distribution drawn from, in nats `[B, T]`, with gradient."""
+        if self.support is None:
+            return entropy(self.logits, self.temperature)
+        return entropy(self.scaled, 1.0)
 
 
 def run(
@@ -32,9 +50,15 @@ def run(
 ) -> Pass:
     """Run a causal language model over a rectangle.
 
+    Where the sampler has cut ids off, every model is taken within the ids that it left: the one
+    that is trained, as it was before, and a reference. So a divergence is one of distributions over
+    the same ids, 0 where the two models are the same, and it is the divergence of what was in fact
+    drawn from. A reference over the whole vocabulary would add −log of the mass that it has within
+    them, which no update can lower.
+
     Args:
         model: The model.
-        rectangle: B rows.
+        rectangle: B rows, and what could be drawn in them.
         vocabulary: V, as the sampler's.
         temperature: The sampler's.
         hidden: Whether the last layer's states are wanted, for a value head.
@@ -46,8 +70,14 @@ def run(
         states = out.hidden_states[-1][:, -keep:-1]
     else:
         logits, states = continuation_logits(model, rectangle, vocabulary), None
-    logprobs = token_logprobs(logits, rectangle.targets, temperature)
-    return Pass(logprobs=logprobs, logits=logits, hidden=states)
+    support = rectangle.support
+    return Pass(
+        logprobs=token_logprobs(logits, rectangle.targets, temperature, support),
+        logits=logits,
+        hidden=states,
+        temperature=temperature,
+        support=support,
+    )
 
 
 def states(model: Any, rectangle: Padded) -> Tensor:

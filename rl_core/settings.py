@@ -4,9 +4,9 @@ Those of the algorithm and of its critic stand in `algorithm_config`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..agents import policies
+from ..agents import Sampling, policies
 from ..envs.conversation import THOUGHTS
 from ..verifiers import UsageError
 from ..verifiers.errors import unknown
@@ -37,21 +37,40 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run."""
     policy: str = "auto"
-    """What draws from it: `transformers`, `vllm`, `vllm-server`, or `auto` (vLLM where the model is
-    on a CUDA device and vLLM is installed); for `rlvr eval` also `openai`, which has a model of its
-    own."""
+    """What draws from it: `transformers`, `vllm` (in this process), `vllm-async` (in a process of
+    its own), `vllm-server`, or `auto` (vLLM where the model is on a CUDA device and vLLM is
+    installed); for `rlvr eval` also `openai`, which has a model of its own."""
+    engine: tuple[str, ...] = field(default=(), metadata={"mapping": True})
+    """Arguments of vLLM's engine: `gpu_memory_utilization=0.4 enable_sleep_mode=true` shares the
+    device with the learner, whose updates the engine then sleeps through."""
     server_url: tuple[str, ...] = ()
     """Addresses of running vLLM servers for `vllm-server`, `http://127.0.0.1:8000`; none: one is
     started here."""
     server_folder: str = ""
-    """Where those servers are handed weights, a folder that they see, too; none: shared memory."""
+    """Where those servers are handed weights as files, a folder that they see, too; none: shared
+    memory."""
+    server_transport: str = "files"
+    """How those servers are handed weights: `files`, or on GPUs `nccl` (they compute on other
+    devices than the learner) or `ipc` (on the same one)."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without loading."""
         if self.policy not in policies.NAMES:
             raise unknown("policy", self.policy, policies.NAMES)
-        for name in ("server_url", "server_folder"):
-            if getattr(self, name) and self.policy != "vllm-server":
+        if self.engine and self.policy not in policies.WITH_ENGINE:
+            raise UsageError(
+                f"engine is for vLLM, got the policy '{self.policy}' and engine="
+                f"{' '.join(self.engine)}; give --policy vllm, or leave engine out"
+            )
+        if self.server_transport not in policies.TRANSPORTS:
+            raise unknown("transport", self.server_transport, policies.TRANSPORTS)
+        if self.server_folder and self.server_transport != "files":
+            raise UsageError(
+                f"server_folder is for files, got the transport '{self.server_transport}'; leave "
+                "one of them out"
+            )
+        for name in ("server_url", "server_folder", "server_transport"):
+            if getattr(self, name) not in ((), "", "files") and self.policy != "vllm-server":
                 raise UsageError(
                     f"{name} is for the policy 'vllm-server', got the policy '{self.policy}'; "
                     f"give --policy vllm-server, or leave {name} out"
@@ -150,13 +169,20 @@ class RolloutConfig:
     """Tokens per completion at most."""
     temperature: float = 1.0
     """Sampling temperature; the learner's log-probabilities use it too."""
+    top_p: float = 1.0
+    """Training samples are drawn from the most likely tokens whose probabilities sum to it, and the
+    learner's log-probabilities are over the same tokens; evaluations draw from all."""
+    top_k: int = 0
+    """Likewise from the k most likely tokens; 0 is from all."""
+    min_p: float = 0.0
+    """Likewise from the tokens with at least this share of the most likely one's probability."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion."""
     max_rows: int = 256
     """Completions decoded together at most: bounds the memory of the key-value cache."""
     sample_ahead: int = 0
-    """Steps that sampling runs ahead of learning, as with an engine that does not wait: episodes
-    are that many weight updates old when they are learned from."""
+    """Steps that sampling runs ahead of learning: episodes are that many weight updates old when
+    they are learned from. An engine in a process of its own then draws while the learner works."""
     wait: str = "all"
     """When the policy `transformers` begins to decode: once `all` live episodes wait for it, which
     repeats to the bit; or once `some` do, which others join: for slow, uneven environments."""
@@ -177,6 +203,17 @@ class RolloutConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         good = 0 < self.temperature < math.inf
         _check("temperature", self.temperature, good, "above 0 and finite to train on its samples")
+        _check("top_k", self.top_k, self.top_k != 1, "0, or at least 2 to learn which is better")
+        self.sampling()
+
+    def sampling(self) -> Sampling:
+        """Return how a completion is drawn.
+
+        Raises:
+            UsageError: A setting is out of range.
+        """
+        names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "stop")
+        return Sampling(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from rlvr.agents import Sampling
 from rlvr.rl_core.algorithms import TABLE, algorithm
-from rlvr.rl_core.cautions import run_warnings
+from rlvr.rl_core.cautions import refuse_truncated, run_warnings
 from rlvr.rl_core.objective import (
     Advantages,
     Denominators,
@@ -55,11 +56,22 @@ def test_a_geometric_mask_is_warned_about_for_dropping_short_completions() -> No
     assert "short completions are dropped more often" in text
 
 
-def test_a_cut_off_sampler_is_refused_where_probabilities_are_compared() -> None:
-    with pytest.raises(UsageError, match="top_p=1, top_k=0, min_p=0"):
-        run_warnings(TABLE["grpo"], max_tokens=64, truncated_sampling=True)
-    (text,) = run_warnings(TABLE["vpg"], max_tokens=64, truncated_sampling=True)
-    assert "gradient is that of the whole distribution" in text
+class _Mute:
+    """A policy that does not say what could be drawn."""
+
+    def mask_problem(self, sampling: Sampling) -> str:
+        """Say why."""
+        return f"it cannot show {sampling.top_k} tokens"
+
+
+@pytest.mark.parametrize("name", ["grpo", "vpg", "dpo"])
+def test_a_cut_off_sampler_that_does_not_say_what_is_left_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot show 5 tokens; sample with top_p=1, top_k=0"):
+        refuse_truncated(TABLE[name], _Mute(), Sampling(top_k=5))
+    with pytest.raises(UsageError, match="object does not say which tokens could be drawn"):
+        refuse_truncated(TABLE[name], object(), Sampling(top_p=0.9))
+    for whole in (Sampling(temperature=0.5), Sampling(top_k=5, temperature=0.0)):
+        assert refuse_truncated(TABLE[name], _Mute(), whole) is None
 
 
 def test_groups_are_not_torn_apart() -> None:

@@ -48,7 +48,7 @@ def test_uniforms_are_uniform_and_uncorrelated() -> None:
 def test_draws_follow_the_distribution() -> None:
     p = torch.tensor([0.5, 0.2, 0.2, 0.1])
     count = 20_000
-    tokens, logprobs, _ = draw(p.log().expand(count, 4), _warp(count), _uniform(count))
+    tokens, logprobs, _, _ = draw(p.log().expand(count, 4), _warp(count), _uniform(count))
     shares = torch.bincount(tokens, minlength=4) / count
     # five standard errors of a share: 5·√(0.25/20000) = 0.0177
     assert (shares - p).abs().max() < 0.0177
@@ -69,7 +69,7 @@ def test_temperature_divides_the_logits() -> None:
 
 def test_temperature_zero_takes_the_most_likely_token_with_probability_one() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0]])
-    token, logprob, _ = draw(logits, _warp(temperature=0.0), _uniform(1))
+    token, logprob, _, _ = draw(logits, _warp(temperature=0.0), _uniform(1))
     assert (token.item(), logprob.item()) == (1, 0.0)
 
 
