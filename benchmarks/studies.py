@@ -136,6 +136,10 @@ def run(
         whole = {**plain, **changes, **settings, **(given or {}), "out": str(out)}
         result = train(**whole, callbacks=callbacks, quiet=True)
         seconds = time.perf_counter() - began
+        if not result.finished:
+            raise SystemExit(
+                f"stopped after {result.steps} of {steps} steps; nothing of it is kept"
+            )
         lines = list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines()))
         more = ends(out) if ends else {}
     curve = [line for line in lines if "solved" in line]

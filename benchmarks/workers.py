@@ -44,6 +44,8 @@ class Gate:
     """Runs while the gate is open."""
     evaluate: Callable[[], Any] = lambda: None
     """What the parent may ask for between blocks, outside the clock."""
+    leave: Callable[[], Any] = lambda: None
+    """Called when the parent is gone: ends what would outlive this process."""
     lengths: list[int] = field(default_factory=list)
     """The reward function enters each completion's length here."""
     rewards: list[float] = field(default_factory=list)
@@ -86,6 +88,7 @@ class Gate:
         try:
             return self.pipe.recv()
         except EOFError:  # the parent has what it wants; the system's loop is not to go on
+            self.leave()
             os._exit(0)
 
 

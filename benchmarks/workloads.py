@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from rlvr.agents import embedded
 from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.agents.scoring import continuation_logits, pad, token_logprobs
 from rlvr.verifiers import Task
@@ -88,7 +89,8 @@ def writer(folder: Path, steps: int) -> Path:
         The model's folder.
     """
     settings = f"{EmbeddedConfig()} {steps}".encode()
-    key = hashlib.sha256(Path(__file__).read_bytes() + settings).hexdigest()[:12]
+    sources = Path(__file__).read_bytes() + Path(embedded.__file__).read_bytes()
+    key = hashlib.sha256(sources + settings).hexdigest()[:12]
     place = folder / f"writer-{key}"
     if not (place / "tokenizer.json").exists():
         model, tokenizer = build(EmbeddedConfig())
