@@ -8,15 +8,18 @@ decided by them afterwards is decided by those that are trained on.
 """
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from ..agents.kept import Kept
 from ..agents.rollouts import rollout
-from ..agents.types import Sampling, StopReason, Trajectory, Turn
+from ..agents.types import Sampling, StopReason, Trajectory, Turn, WeightSpan
 from ..verifiers import GroupVerifier
 from . import functional as F
 from .branches import Branches
@@ -47,6 +50,8 @@ class Collected:
         out = dataclasses.asdict(self)
         if self.drawn is self.trajectories:
             out["drawn"] = None
+        for row in (*out["trajectories"], *(out["drawn"] or ())):
+            row["kept"] = None if row["kept"] is None else row["kept"].to_json()
         return out
 
     @classmethod
@@ -62,14 +67,17 @@ def _episodes(rows: Iterable[Mapping[str, Any]]) -> list[Trajectory]:
         Trajectory(
             **{
                 **row,
-                "turns": [
-                    Turn(**{**turn, "stop_reason": StopReason(turn["stop_reason"])})
-                    for turn in row["turns"]
-                ],
+                "turns": [_turn(turn) for turn in row["turns"]],
+                "kept": Kept.from_json(row["kept"]) if row.get("kept") else None,
             }
         )
         for row in rows
     ]
+
+
+def _turn(row: Mapping[str, Any]) -> Turn:
+    spans = tuple(WeightSpan(*span) for span in row.get("spans", ()))
+    return Turn(**{**row, "stop_reason": StopReason(row["stop_reason"]), "spans": spans})
 
 
 class Collector:
@@ -99,20 +107,56 @@ class Collector:
             )
         self.waiting: deque[Collected] = deque()
         """What was sampled ahead, oldest first; a checkpoint holds it."""
+        self._beside: ThreadPoolExecutor | None = None
+        if config.rollout.sample_ahead and getattr(policy, "apart", False):
+            self._beside = ThreadPoolExecutor(1, "sampling")
+        self._sampling: Future[float] | None = None
 
     def next(self, step: int, clock: dict[str, float]) -> Collected:
         """Return the episodes that a step learns from, sampled `sample_ahead` steps before it.
+
+        Where the policy draws apart from the learner, what is sampled now for later steps is
+        sampled beside it, from here to `settle`, by the same weights as otherwise.
 
         Args:
             step: Number of the step, from 0.
             clock: Grows by the seconds spent in environments.
         """
-        while len(self.waiting) <= self.config.rollout.sample_ahead:
+        ahead = self.config.rollout.sample_ahead
+        self._sample(step, 0 if self._beside else ahead, clock)
+        found = self.waiting.popleft()
+        if self._beside:
+            clock.setdefault("environments", 0.0)
+            self._sampling = self._beside.submit(self._sample, step + 1, ahead - 1, clock)
+        return found
+
+    def _sample(self, step: int, ahead: int, clock: dict[str, float]) -> float:
+        """Sample until a step and those ahead of it have theirs; returns when that was done."""
+        while len(self.waiting) <= ahead:
             self.waiting.append(self.collect(step + len(self.waiting), clock))
-        return self.waiting.popleft()
+        return time.perf_counter()
+
+    def settle(self, began: float) -> float:
+        """Wait for what is sampled beside the learner, before the weights change.
+
+        Args:
+            began: When `next` returned, by `time.perf_counter`.
+
+        Returns:
+            Seconds in which sampling and learning went on at the same time.
+
+        Raises:
+            Exception: What sampling raised.
+        """
+        if self._sampling is None:
+            return 0.0
+        now, sampling, self._sampling = time.perf_counter(), self._sampling, None
+        return max(0.0, min(now, sampling.result()) - began)
 
     def close(self) -> None:
-        """End what judges groups."""
+        """Wait for what is being sampled, and end what judges groups."""
+        if self._beside:
+            self._beside.shutdown()
         self.regrader.close()
 
     def collect(self, step: int, clock: dict[str, float]) -> Collected:

@@ -59,6 +59,10 @@ class PairBatches:
         epoch = (step + 1) * self.config.rollout.prompts_per_step / len(self.pairs)
         return Collected(trajectories=episodes, drawn=episodes, metrics={"epoch": epoch})
 
+    def settle(self, began: float) -> float:
+        """Nothing is sampled beside the learner."""
+        return 0.0
+
     def close(self) -> None:
         """Nothing is open."""
 

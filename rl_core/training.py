@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from ..agents.policies import open_policy
-from ..agents.types import Sampling
 from ..verifiers import GroupVerifier, Verifier
+from .cautions import refuse_truncated
 from .collection import Collected, collector_of
 from .config import TrainConfig
 from .evaluation import Evaluation
@@ -171,14 +171,13 @@ class Trainer:
             thoughts=config.rollout.thoughts,
             server_url=config.model.server_url,
             server_folder=config.model.server_folder,
+            server_transport=config.model.server_transport,
+            engine=config.model.engine,
             say=display.say,
         )
+        self.sampling = config.rollout.sampling()
+        refuse_truncated(self.row, self.policy, self.sampling)
         self.learner = self._learner()
-        self.sampling = Sampling(
-            max_tokens=config.rollout.max_tokens,
-            temperature=config.rollout.temperature,
-            stop=config.rollout.stop,
-        )
         self.schedule = Schedule(sources, config.run.seed)
         self.collector = collector_of(
             config, sources, self.schedule, self.policy, self.sampling, group_verifier
@@ -224,6 +223,7 @@ class Trainer:
         found = self.collector.next(self.step, clock)
         self.watch.unscored(found.drawn, self.step, self._save)
         metrics = describe(found.drawn) | found.metrics
+        self._engine("sleep")
         learning = time.perf_counter()
         metrics |= self.learner.update(
             found.trajectories,
@@ -233,6 +233,8 @@ class Trainer:
             values=found.values,
         )
         learned = time.perf_counter() - learning
+        both = self.collector.settle(learning)
+        self._engine("wake")
         self.policy.sync()
         metrics |= getattr(self.policy, "sync_metrics", {})
         self.step += 1
@@ -249,9 +251,14 @@ class Trainer:
         metrics["time/sampling"] = sampled
         metrics["time/verify"] = clock["environments"]
         metrics["time/learn"] = learned
-        metrics["time/other"] = total - learned - sampled - clock["environments"]
+        metrics["time/both"] = both
+        metrics["time/other"] = total - learned - sampled - clock["environments"] + both
         metrics["time/tokens_per_second"] = sum(t.length for t in found.drawn) / total
         return metrics
+
+    def _engine(self, what: str) -> None:
+        """Have an engine that shares the learner's device sleep or wake."""
+        getattr(self.policy, what, lambda: None)()
 
     def close(self) -> None:
         """Give back what sampling holds: workers, and an engine where there is one."""

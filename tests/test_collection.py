@@ -1,6 +1,7 @@
 """What a step samples beyond its episodes, and that a run with all of it resumes exactly."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import torch
 
 from rlvr.agents import Sampling, TransformersPolicy, load_model
 from rlvr.agents.embedded import EmbeddedConfig, build
+from rlvr.agents.types import Completion
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import Result, train
 from rlvr.rl_core.algorithms import algorithm
 from rlvr.rl_core.collection import Collected, Collector, lag_warning
 from rlvr.rl_core.config import TrainConfig
 from rlvr.rl_core.sources import Schedule, open_sources
-from rlvr.verifiers import Task, UsageError, verifier
+from rlvr.verifiers import ModelError, Task, UsageError, verifier
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 
@@ -131,7 +133,13 @@ def _name(changes: dict[str, Any]) -> str:
 QUICK = [
     {"algorithm": "ppo", "critic": "head", "critic_lr": 1e-2, "kl_target": 0.01},
     {"algorithm": "dapo", "updates_per_step": 2, "group_size": 4, "overlong": "train"},
-    {"algorithm": "dr-grpo", "mismatch": "tis_token", "sample_ahead": 2, "max_staleness": 2},
+    {
+        "algorithm": "dr-grpo",
+        "mismatch": "tis_token",
+        "sample_ahead": 2,
+        "max_staleness": 2,
+        "top_p": 0.9,
+    },
 ]
 SLOW = [
     {"algorithm": "ppo", "critic": "model", "updates_per_step": 2, "critic_warmup_steps": 1},
@@ -205,3 +213,55 @@ def test_every_token_is_recorded_with_the_episode(folder: str, tmp_path: Path) -
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<script src" not in page
     assert "Why did these tokens move" in page
+
+
+def test_a_policy_apart_from_the_learner_samples_beside_it_what_it_would_have_sampled(
+    tiny: tuple[Any, Any],
+) -> None:
+    class Apart(TransformersPolicy):
+        apart = True
+
+    def collect(kind: type[TransformersPolicy]) -> list[list[list[int]]]:
+        settings: dict[str, Any] = {"algorithm": "rloo", "group_size": 2, "beta": 0.0}
+        config = TrainConfig.of(prompts_per_step=2, max_tokens=4, sample_ahead=2, **settings)
+        sources = open_sources([PromptEnv(_tasks(16, range(8)), low_first)])
+        row, schedule, policy = config.algorithm.row(), Schedule(sources, 0), kind(*tiny)
+        collector = Collector(config, row, sources, schedule, policy, Sampling(max_tokens=4))
+        found = []
+        for step in range(3):
+            clock: dict[str, float] = {}
+            batch = collector.next(step, clock)
+            both = collector.settle(time.perf_counter())
+            assert both >= 0.0
+            assert clock["environments"] >= 0.0
+            assert len(collector.waiting) == 2
+            found.append([t.tokens for t in batch.trajectories])
+        collector.close()
+        return found
+
+    assert collect(Apart) == collect(TransformersPolicy)
+
+
+def test_what_fails_beside_the_learner_is_raised_when_it_is_waited_for(
+    tiny: tuple[Any, Any],
+) -> None:
+    drawn: list[int] = []
+
+    class Failing(TransformersPolicy):
+        apart = True
+
+        async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
+            drawn.append(sampling.seed)
+            if len(drawn) <= 4:
+                return await super().generate(prompt_ids, sampling)
+            raise ModelError("the engine is gone")
+
+    settings: dict[str, Any] = {"algorithm": "rloo", "group_size": 2, "beta": 0.0}
+    config = TrainConfig.of(prompts_per_step=2, max_tokens=2, sample_ahead=1, **settings)
+    sources = open_sources([PromptEnv(_tasks(16, range(8)), low_first)])
+    row, schedule, policy = config.algorithm.row(), Schedule(sources, 0), Failing(*tiny)
+    collector = Collector(config, row, sources, schedule, policy, Sampling(max_tokens=2))
+    assert len(collector.next(0, {}).trajectories) == 4
+    with pytest.raises(ModelError, match="the engine is gone"):
+        collector.settle(time.perf_counter())
+    collector.close()
