@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..verifiers import names, register
-from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn
+from .types import Completion, Policy, Sampling, StopReason, Trajectory, Turn, WeightSpan
 
 if TYPE_CHECKING:
     from .conversation import ChatFormat, TemplateReport, check_template
@@ -45,6 +45,7 @@ __all__ = [
     "Trajectory",
     "TransformersPolicy",
     "Turn",
+    "WeightSpan",
     "check_template",
     "load_model",
     "policy_judge",

@@ -37,7 +37,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 class EndpointError(ModelError):
     """A server gave no answer, or refused to."""
 
-    def __init__(self, text: str, *, status: int = 0, said: str = "", fatal: bool = True) -> None:
+    def __init__(
+        self, text: str, *, status: int = 0, said: str = "", fatal: bool = True, heard: bytes = b""
+    ) -> None:
         """Take the message.
 
         Args:
@@ -45,9 +47,10 @@ class EndpointError(ModelError):
             status: The HTTP status; 0 without an answer.
             said: What the server gave as its reason.
             fatal: Whether further requests are in vain, too.
+            heard: What had been answered when the last attempt broke off.
         """
         super().__init__(text)
-        self.status, self.said, self.fatal = status, said, fatal
+        self.status, self.said, self.fatal, self.heard = status, said, fatal, heard
         self.outgrown = False
         """Whether the conversation is longer than the model's context."""
 
@@ -144,7 +147,8 @@ class Endpoint:
             path: As for `ask`.
             body: As for `ask`.
             how: `timeout` and `attempts` in place of the patience's; `check`, which returns what is
-                wrong with an answer's JSON, so that it is asked for again.
+                wrong with an answer's JSON, so that it is asked for again; `raw` for an answer that
+                is no JSON: its bytes.
         """
         return self._schedule(self._request(path, body, **how))
 
@@ -161,6 +165,7 @@ class Endpoint:
         timeout: float | None = None,
         attempts: int | None = None,
         check: Callable[[Any], str] = lambda _: "",
+        raw: bool = False,
     ) -> Any:
         attempts = attempts or self.patience.attempts
         seconds = timeout or self.patience.timeout
@@ -168,7 +173,7 @@ class Endpoint:
         for attempt in range(1, attempts + 1):
             async with self._slots:
                 await self._turn()
-                answer = await self._attempt(path, body, seconds)
+                answer = await self._attempt(path, body, seconds, raw)
             trouble = self._trouble(answer, path) or self._scrubbed(check(answer.value))
             if not trouble:
                 self.requests, self._hopeless = self.requests + 1, 0
@@ -183,6 +188,7 @@ class Endpoint:
             "whether the server runs, or take fewer requests at a time or a longer limit",
             status=answer.status,
             fatal=fatal,
+            heard=answer.heard,
         )
 
     async def _turn(self) -> None:
@@ -211,24 +217,26 @@ class Endpoint:
         wait = min(longest, self.patience.wait * 2 ** (attempt - 1))
         await asyncio.sleep(wait * (0.5 + random.random() / 2))
 
-    async def _attempt(self, path: str, body: Any, seconds: float) -> "_Answer":
-        http, client = _http(), self._opened()
+    async def _attempt(self, path: str, body: Any, seconds: float, raw: bool) -> "_Answer":
+        http, client, content = _http(), self._opened(), bytearray()
         method = "GET" if body is None else "POST"
         try:
             async with (
                 asyncio.timeout(seconds),
                 client.stream(method, self.url + path, json=body) as got,
             ):
-                content = bytearray()
                 async for chunk in got.aiter_bytes():
                     content += chunk
                     if len(content) > LARGEST:
                         return _Answer(problem=f"an answer of more than {LARGEST} bytes")
+            if raw and got.is_success:
+                return _Answer(status=got.status_code, value=bytes(content))
             return _Answer.read(got.status_code, dict(got.headers), bytes(content))
         except TimeoutError:
-            return _Answer(problem=f"nothing within {seconds:g} s")
+            what = "no end" if content else "nothing"
+            return _Answer(problem=f"{what} within {seconds:g} s", heard=bytes(content))
         except http.HTTPError as error:
-            return _Answer(problem=f"{type(error).__name__}: {error}")
+            return _Answer(problem=f"{type(error).__name__}: {error}", heard=bytes(content))
 
     def _opened(self) -> Any:
         if self._client is None:
@@ -294,6 +302,8 @@ class _Answer:
     """Why it is no use; empty if it is."""
     wait: float | None = None
     """Seconds to wait before the next attempt, as the server wants it."""
+    heard: bytes = b""
+    """What there was when it broke off."""
 
     @classmethod
     def read(cls, status: int, headers: Mapping[str, str], content: bytes) -> "_Answer":

@@ -1,7 +1,7 @@
 """Which policy draws: one line a policy, and the rule where none is asked for."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..verifiers import UsageError
@@ -19,10 +19,18 @@ def _transformers(model: Any, tokenizer: Any, *, wait: str, **options: Any) -> A
     return TransformersPolicy(model, tokenizer, wait=wait, **options)
 
 
-def _vllm(model: Any, tokenizer: Any, *, wait: str, **options: Any) -> Any:
+def _vllm(
+    model: Any, tokenizer: Any, *, wait: str, engine: Mapping[str, Any], **options: Any
+) -> Any:
     from .vllm_policy import VLLMPolicy
 
+    options |= engine
+    options["max_rows"] = options.pop("max_num_seqs", options["max_rows"])  # vLLM's name for it
     return VLLMPolicy.start(model, tokenizer, **options)  # it never waits for all
+
+
+def _vllm_async(model: Any, tokenizer: Any, **options: Any) -> Any:
+    return _vllm(model, tokenizer, aside=True, **options)
 
 
 def _vllm_server(
@@ -31,27 +39,33 @@ def _vllm_server(
     *,
     wait: str,
     servers: Sequence[str] = (),
-    folder: str = "",
-    say: Callable[[str], None] = print,
+    engine: Mapping[str, Any],
     **options: Any,
 ) -> Any:
     from .vllm_policy import VLLMPolicy
 
-    return VLLMPolicy.connect(model, tokenizer, servers, folder=folder, say=say, **options)
+    return VLLMPolicy.connect(model, tokenizer, servers, flags=engine, **options)
 
 
 POLICIES: dict[str, Callable[..., Any]] = {
     "transformers": _transformers,
     "vllm": _vllm,
+    "vllm-async": _vllm_async,
     "vllm-server": _vllm_server,
 }
 """From a name to what makes the policy of a model and its tokenizer, with the same options."""
+
+WITH_ENGINE = ("auto", *(name for name in POLICIES if name.startswith("vllm")))
+"""Policies that settings of vLLM's engine may be given for."""
 
 EVALUATION_ONLY = {
     "openai": "an endpoint for messages returns neither the ids of the tokens that it drew nor "
     "their log-probabilities, and training needs both"
 }
 """Policies that have no model of ours, and why nothing can be learned from their samples."""
+
+TRANSPORTS = ("files", "nccl", "ipc")
+"""How vLLM servers are handed weights: by files, or by vLLM from CUDA device to CUDA device."""
 
 NAMES = ("auto", *POLICIES, *EVALUATION_ONLY)
 """What can be asked for."""
@@ -83,6 +97,12 @@ def choose_policy(asked: str, device: str) -> tuple[str, str]:
     return "vllm", "the model is on a CUDA device and vLLM is installed"
 
 
+def _settings(engine: Sequence[str]) -> dict[str, Any]:
+    from .vllm_settings import read_settings
+
+    return read_settings(engine)
+
+
 def check_trains(asked: str) -> None:
     """Check that a policy's samples can be learned from.
 
@@ -108,6 +128,8 @@ def open_policy(
     thoughts: str = "refuse",
     server_url: Sequence[str] = (),
     server_folder: str = "",
+    server_transport: str = "files",
+    engine: Sequence[str] = (),
 ) -> Any:
     """Make the policy of a model.
 
@@ -120,17 +142,24 @@ def open_policy(
         wait: One of `WAITS`.
         thoughts: One of `THOUGHTS`.
         server_url: Addresses of vLLM servers; none: one is started here.
-        server_folder: Where they are handed weights; empty: in shared memory.
+        server_folder: Where they are handed weights as files; empty: in shared memory.
+        server_transport: How they are: one of `TRANSPORTS`.
+        engine: Arguments of vLLM's engine, as for `read_settings`.
 
     Raises:
-        UsageError: There is no such policy, it has no model of ours, or what it needs is not
-            installed.
+        UsageError: There is no such policy, it has no model of ours, what it needs is not
+            installed, or vLLM's engine has no such argument.
         ModelError: It cannot run this model.
     """
     check_trains(asked)
     name, reason = choose_policy(asked, model.device.type)
     say(f"policy {name}: {reason}")
     options: dict[str, Any] = {"max_rows": max_rows, "wait": wait, "thoughts": thoughts}
+    if name != "transformers":
+        options |= {"say": say, "engine": _settings(engine)}
+    elif engine:
+        say(f"engine settings are for vLLM, and are not used: {' '.join(engine)}")
     if name == "vllm-server":
-        options |= {"servers": server_url, "folder": server_folder, "say": say}
+        options |= {"servers": server_url, "folder": server_folder}
+        options["transport"] = server_transport
     return POLICIES[name](model, tokenizer, **options)

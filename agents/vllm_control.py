@@ -1,21 +1,32 @@
 """One vLLM server: the connections to it, the weights it has, and its recovery.
 
 The weights of a server have a label. What it has lost by a restart is seen from it, and given back.
+Weights change between two pauses: in the first, running completions are frozen where the server can
+say afterwards which weights drew which tokens (from vLLM 0.32 on), else they are aborted with what
+they have; then the cache is cleared, that of the frozen ones, too, so that they go on as if all
+that they hold had been computed with the new weights.
 """
 
+import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..verifiers import ModelError, UsageError
 from .endpoints import LOCAL, Endpoint, EndpointError, Patience
+from .transports import Transport
+from .vllm_drawing import Piece
+from .vllm_masks import MOST_SHOWN
 from .vllm_process import PROCESSOR, ServerProcess
 
 GENERATE = "/inference/v1/generate"
-PAUSE = "/pause?mode=abort"
+
+LOADING = "loading"
+"""Label of weights that are half old, half new."""
 
 ADVICE = {
     401: "a server that is trained through asks for no key; start it without --api-key",
@@ -34,6 +45,15 @@ STRIKES = 2
 LOOK_SECONDS = 30.0
 """Seconds in which a server says that it is there."""
 
+QUIET_SECONDS = 5.0
+"""Seconds after which a server that said nothing may have been restarted: less than a start takes.
+It is asked for its label then, because an answer that breaks off has none."""
+
+PREEMPTED = re.compile(
+    rb"^vllm:num_preemptions(?:_total)?(?:\{[^\n]*\})? ([0-9.e+]+)$", re.MULTILINE
+)
+"""Completions that a full cache has put back, in a server's metrics."""
+
 
 class Server:
     """One server: its connections, and whether it has the weights that it should have."""
@@ -43,15 +63,25 @@ class Server:
         where: str | ServerProcess,
         timeout: float,
         recovery: float,
+        transport: Transport,
         say: Callable[[str], None],
     ) -> None:
         self.process = where if isinstance(where, ServerProcess) else None
         self.url = where if isinstance(where, str) else where.url
         patience = Patience(timeout=timeout, attempts=3, concurrency=1 << 16)
         self.endpoint = Endpoint(self.url, patience, advice=ADVICE)
-        self.recovery, self.label, self.strikes, self._say = recovery, "", 0, say
+        self.recovery, self.transport, self._say = recovery, transport, say
+        self.label = ""
+        """Of the weights that it was last handed."""
+        self.labelled = False
+        """Whether it says which weights drew which tokens."""
+        self.updates = 0
+        """How often it was handed weights."""
+        self.updating = False
+        self.strikes = 0
         self.doubtful = False
         """Whether it may be gone, or have other weights."""
+        self._heard = 0.0
         self._lock = threading.Lock()
         self._reviving = False
         if urlsplit(self.url).hostname not in LOCAL:
@@ -60,9 +90,37 @@ class Server:
                 "weights, so bind it to 127.0.0.1 or keep it behind a firewall"
             )
 
-    async def ask(self, path: str, body: Any, **how: Any) -> Any:
-        """Ask once."""
-        return await self.endpoint.ask(path, body, attempts=1, **how)
+    async def draw(self, body: Mapping[str, Any]) -> Piece:
+        """Ask once for a completion; what comes of a request that fails is what it had drawn.
+
+        Raises:
+            EndpointError: No request of the kind will do.
+        """
+        try:
+            content = await self.endpoint.ask(GENERATE, body, attempts=1, raw=True)
+        except EndpointError as error:
+            if 400 <= error.status < 500 and error.status not in (408, 429):
+                raise
+            found = Piece.read(error.heard)
+            found.trouble = str(error)
+            return found
+        self._heard = time.monotonic()
+        return Piece.read(content)
+
+    async def settled(self) -> str:
+        """Wait for the end of an update; returns what is wrong with it after a time of silence."""
+        while self.updating:
+            await asyncio.sleep(0.01)
+        if not self.labelled or time.monotonic() - self._heard < QUIET_SECONDS:
+            return ""
+        try:
+            found = await self.endpoint.ask("/weight_info", attempts=1, timeout=LOOK_SECONDS)
+        except EndpointError as error:
+            return str(error)
+        self._heard = time.monotonic()
+        if found["weight_version"] == self.label:
+            return ""
+        return f"{self.url} has weights that were not handed: '{found['weight_version']}'"
 
     def tell(self, path: str, body: Any = None, **how: Any) -> Any:
         """Ask once, from a thread."""
@@ -120,6 +178,20 @@ class Server:
             raise
         return float(found["choices"][0]["logprobs"]["content"][0]["logprob"])
 
+    def lists(self, count: int) -> str:
+        """Say why it cannot list so many of the likeliest tokens; empty if it can."""
+        asked = {"max_tokens": 1, "logprobs": count, "temperature": 1.0, "detokenize": False}
+        try:
+            self.all([[0]], asked)
+        except EndpointError as error:
+            if error.status != 400:
+                raise
+            return (
+                f"{self.url} does not list {count} tokens; start it with --max-logprobs "
+                f"{MOST_SHOWN}"
+            )
+        return ""
+
     def strike(self, trouble: str) -> None:
         """Note a request without an answer; those that hang together count as one."""
         self.strikes += not self.doubtful
@@ -131,49 +203,59 @@ class Server:
             self._say(f"warning: {trouble}; what it was drawing is drawn again")
         self.doubtful = True
 
-    def revive_aside(self, weights: Path | None) -> None:
+    def revive_aside(self, label: str) -> None:
         """Look after it while others draw."""
         if not self._reviving:
             self._reviving = True
-            threading.Thread(target=self._revive_quietly, args=(weights,), daemon=True).start()
+            threading.Thread(target=self._revive_quietly, args=(label,), daemon=True).start()
 
-    def _revive_quietly(self, weights: Path | None) -> None:
+    def _revive_quietly(self, label: str) -> None:
         try:
-            self.revive(weights)
+            self.revive(label)
         except ModelError as error:
             self._say(f"warning: {error}")
         finally:
             self._reviving = False
 
-    def revive(self, weights: Path | None) -> None:
+    def revive(self, label: str) -> None:
         """Wait until it is back, restart it if it is ours, and hand it the weights if it lost them.
+
+        Args:
+            label: Of the weights that it should have; empty: whatever it has.
 
         Raises:
             ModelError: It does not come back.
         """
         with self._lock:
             if self.doubtful:
-                self._mend(weights, anew=False)
+                self._mend(label, anew=False, keep=False)
 
-    def bring(self, weights: Path) -> None:
-        """Hand it new weights, whatever state it is in.
+    def bring(self, label: str, *, keep: bool) -> None:
+        """Hand it the weights that were published last, whatever state it is in.
+
+        Args:
+            label: Their name.
+            keep: Whether running completions go on with them.
 
         Raises:
             ModelError: It does not take them, or does not come back.
         """
         with self._lock:
-            self._mend(weights, anew=True)
+            self._mend(label, anew=True, keep=keep)
 
-    def _mend(self, weights: Path | None, *, anew: bool) -> None:
+    def _mend(self, label: str, *, anew: bool, keep: bool) -> None:
         """Try until it is well and has the weights."""
         deadline = time.monotonic() + self.recovery
         while True:
             try:
                 self._look_after()
-                if weights is not None and (anew or self.has() != weights.name):
-                    self._take(weights)
+                has = self.has()
+                if label and (anew or has != label):
+                    self._take(label, keep=keep, again=self.doubtful or has != self.label)
                     if self.doubtful:
                         self._say(f"{self.url} is back and has been handed the weights")
+                elif label:
+                    self.tell("/resume", {})  # whoever may have paused it
                 self.doubtful = False
                 return
             except EndpointError as error:
@@ -197,30 +279,51 @@ class Server:
     def has(self) -> str:
         """Return the label of its weights; empty where it keeps none."""
         try:
-            return str(self.tell("/weight_info", timeout=LOOK_SECONDS)["weight_version"])
+            found = str(self.tell("/weight_info", timeout=LOOK_SECONDS)["weight_version"])
         except EndpointError as error:
             if error.status != 404:  # before 0.32 there are no labels
                 raise
+            self.labelled = False
             return ""
+        self.labelled, self._heard = True, time.monotonic()
+        return found
 
-    def _take(self, weights: Path) -> None:
-        """Have it load a folder's weights, while nothing is drawn."""
-        self.tell(PAUSE, {})
-        self._name("loading")  # so that half of the weights have no good name
+    def _take(self, label: str, *, keep: bool, again: bool) -> None:
+        """Have it load the published weights, while nothing is drawn."""
+        keep = keep and self.labelled
+        self.updating = True
+        self.updates += 1
         try:
-            asked = {"method": "reload_weights", "kwargs": {"weights_path": str(weights)}}
-            self.tell("/collective_rpc", asked)
+            self._pause(keep)
+            self._name(LOADING)  # so that half of the weights have no good name
+            self._load(again)
+            self.forget(running=keep)
+            self._name(label)
+            self.label = label
+            self.tell("/resume", {})
+        except BaseException:
+            self.doubtful = True
+            self._free()
+            raise
+        finally:
+            self.updating = False
+
+    def _pause(self, keep: bool) -> None:
+        """Stop drawing: freeze what runs, or have it end as it is."""
+        self.tell("/pause?mode=keep&clear_cache=false" if keep else "/pause?mode=abort", {})
+
+    def _free(self) -> None:
+        """Let those who wait for frozen completions know that these do not go on."""
+        with suppress(EndpointError):
+            self._pause(keep=False)
+
+    def _load(self, again: bool) -> None:
+        try:
+            self.transport.hand(self, again=again)
         except EndpointError as error:
             if error.status != 500 or not self._healthy():
                 raise
-            raise ModelError(
-                f"{error}; the server must see the folder {weights.parent}: on another machine or "
-                "in a container, give --server-folder a folder that both share"
-            ) from error
-        self.forget()
-        self._name(weights.name)
-        self.label = weights.name
-        self.tell("/resume", {})
+            raise ModelError(f"{error}; {self.transport.advice}") from error
 
     def _healthy(self) -> bool:
         """Whether its engine lives."""
@@ -237,15 +340,53 @@ class Server:
             if error.status != 404:
                 raise
 
-    def forget(self) -> None:
-        """Drop its cached prefixes; requests that are being aborted may still hold some."""
+    def forget(self, *, running: bool = False) -> None:
+        """Drop its cached prefixes; requests that are being aborted may still hold some.
+
+        Args:
+            running: Whether those of frozen completions are dropped, too, and computed again.
+        """
+        path = f"/reset_prefix_cache?reset_running_requests={str(running).lower()}"
         deadline = time.monotonic() + 30
-        while not (self.tell("/reset_prefix_cache", {}) or {"success": True})["success"]:
+        while not (self.tell(path, {}) or {"success": True})["success"]:
             if time.monotonic() > deadline:
                 raise ModelError(f"{self.url} did not drop its cached prefixes")
             time.sleep(0.05)
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return log p of every token but the first, over the whole output layer, in nats."""
+        asked = {"max_tokens": 1, "prompt_logprobs": 0, "temperature": 1.0, "detokenize": False}
+        found = self.all(sequences, asked)
+        return [
+            _scores(ids[1:], answer["prompt_logprobs"][1:])
+            for ids, answer in zip(sequences, found, strict=True)
+        ]
+
+    def resume(
+        self, prompts: Sequence[Sequence[int]], count: int
+    ) -> list[tuple[list[int], list[float]]]:
+        """Draw exactly `count` tokens behind each prompt, through the prefix cache."""
+        asked: dict[str, Any] = {"max_tokens": count, "logprobs": 0, "temperature": 1.0, "seed": 0}
+        found = self.all(prompts, {**asked, "ignore_eos": True, "detokenize": False})
+        drawn = [answer["choices"][0] for answer in found]
+        return [
+            (one["token_ids"], [float(c["logprob"]) for c in one["logprobs"]["content"]])
+            for one in drawn
+        ]
+
+    def preempted(self) -> float:
+        """Return how many completions a full cache has put back since it was started."""
+        try:
+            text = self.tell("/metrics", raw=True, timeout=LOOK_SECONDS)
+        except EndpointError:
+            return 0.0
+        return sum(float(count) for count in PREEMPTED.findall(text))
 
     def close(self) -> None:
         self.endpoint.close()
         if self.process:
             self.process.close()
+
+
+def _scores(tokens: Sequence[int], ranked: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [float(table[str(t)]["logprob"]) for t, table in zip(tokens, ranked, strict=True)]

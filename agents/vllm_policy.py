@@ -4,11 +4,9 @@ The engine has a copy of the weights; `sync` hands it the learner's after every 
 canary compare the two, so that training on stale or different weights stops instead of going on.
 """
 
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +14,13 @@ import torch
 from ..verifiers import UsageError
 from .canary import Canary, Sighting
 from .conversation import ChatFormat
-from .engines import Engine, named_weights
-from .transformers_policy import context_length, eos_ids
+from .engines import AdaptedEngine, Engine, named_weights
+from .transformers_policy import eos_ids
 from .types import Completion, Sampling
+from .vllm_adapters import adapter_tensors
+from .vllm_starting import save_for_engine, start_engine, start_own_server, vocabulary_of
 
-DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+__all__ = ["VLLMPolicy", "save_for_engine", "vocabulary_of"]
 
 
 class VLLMPolicy:
@@ -53,7 +53,7 @@ class VLLMPolicy:
         """Rows handed over together at most: the engine queues what it cannot hold."""
         self.seconds = 0.0
         """Time in which at least one completion was being drawn."""
-        self._drawing, self._since = 0, 0.0
+        self._drawing, self._since, self._tokens = 0, 0.0, [0, 0]
         self.canary = Canary(model, context=engine.context, vocabulary=self.vocabulary)
         self.sighting: Sighting = self.canary.check(engine, self.version)
         """What the canary last found."""
@@ -62,38 +62,43 @@ class VLLMPolicy:
 
     @classmethod
     def start(
-        cls, model: Any, tokenizer: Any, *, thoughts: str = "refuse", **settings: Any
+        cls,
+        model: Any,
+        tokenizer: Any,
+        *,
+        thoughts: str = "refuse",
+        aside: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+        **settings: Any,
     ) -> "VLLMPolicy":
-        """Start an engine in this process with a model's weights.
+        """Start an engine with a model's weights.
 
         Args:
             model: The learner's model.
             tokenizer: Its tokenizer.
             thoughts: As for `ChatFormat`.
-            settings: More arguments of `LocalEngine`.
+            aside: Whether it has a process of its own, so that drawing overlaps with whatever this
+                one computes; else it is in this process.
+            say: Told what goes wrong and what is done about it.
+            settings: More arguments of `LocalEngine`, or of `AsyncEngine`.
 
         Raises:
-            UsageError: vLLM is not installed.
+            UsageError: vLLM is not installed, or knows no such setting.
             ModelError: It cannot run this model.
+            TrainingStopped: It computes something else than the model.
         """
+        from .vllm_async import AsyncEngine
         from .vllm_engine import LocalEngine
 
-        if model.dtype not in DTYPES:
-            raise UsageError(
-                f"vLLM computes in {', '.join(DTYPES.values())}, the model is in {model.dtype}"
-            )
-        base = model.get_base_model() if hasattr(model, "peft_config") else model
-        with tempfile.TemporaryDirectory(prefix="rlvr-vllm-") as folder:
-            save_for_engine(base, tokenizer, Path(folder))
-            engine = LocalEngine(
-                folder,
-                vocabulary=vocabulary_of(model, tokenizer),
-                end_ids=eos_ids(model, tokenizer),
-                context=context_length(base, tokenizer),
-                dtype=DTYPES[model.dtype],
-                **settings,
-            )
-        return cls(engine, model, tokenizer, thoughts=thoughts)
+        kind: Any = LocalEngine
+        if aside:
+            kind, settings = AsyncEngine, {"say": say, **settings}
+        engine = start_engine(kind, model, tokenizer, say, settings)
+        try:
+            return cls(engine, model, tokenizer, thoughts=thoughts)
+        except BaseException:
+            engine.close()
+            raise
 
     @classmethod
     def connect(
@@ -104,6 +109,9 @@ class VLLMPolicy:
         *,
         thoughts: str = "refuse",
         max_rows: int = 256,
+        flags: Mapping[str, Any] | None = None,
+        transport: str = "files",
+        folder: str = "",
         **settings: Any,
     ) -> "VLLMPolicy":
         """Draw through running vLLM servers, which are handed the model's weights.
@@ -114,20 +122,31 @@ class VLLMPolicy:
             servers: Addresses, or processes of `start_server`; none: one is started here.
             thoughts: As for `ChatFormat`.
             max_rows: Sequences that a server started here computes at the same time at most.
+            flags: More flags of such a server, as arguments of vLLM's engine.
+            transport: As for `open_transport`.
+            folder: Likewise.
             settings: More arguments of `ServerEngine`.
 
         Raises:
-            UsageError: A server cannot be trained through.
+            UsageError: A server cannot be trained through, or not with that transport.
             ModelError: A server does not answer, or does not start.
             TrainingStopped: It computes something else than the model.
         """
+        from .transports import open_transport
         from .vllm_server import ServerEngine
 
+        if servers and flags:
+            raise UsageError(
+                f"{', '.join(flags)}: a running server has its settings already; start it with "
+                "them, or name no server, and one is started here"
+            )
+        way = open_transport(transport, folder=folder, device=model.device)
         engine = ServerEngine(
-            servers or [_started(model, tokenizer, max_rows)],
+            servers or [start_own_server(model, tokenizer, max_rows, flags or {}, transport)],
             vocabulary=vocabulary_of(model, tokenizer),
             end_ids=eos_ids(model, tokenizer),
-            dtype=model.dtype,
+            transport=way,
+            decode=lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True),
             **settings,
         )
         try:
@@ -147,9 +166,19 @@ class VLLMPolicy:
         self.engine.version = value
 
     @property
+    def apart(self) -> bool:
+        """Whether it draws in another process, so that the learner may work at the same time."""
+        return getattr(self.engine, "apart", False)
+
+    @property
     def device(self) -> torch.device:
         """Where the learner's model lies."""
         return self.model.device
+
+    def mask_problem(self, sampling: Sampling) -> str:
+        """Say why `Completion.kept` cannot be known; empty if it can."""
+        told = getattr(self.engine, "mask_problem", None)
+        return told(sampling) if told else "this engine does not list the tokens that were left"
 
     @contextmanager
     def episode(self) -> Iterator[None]:
@@ -173,22 +202,27 @@ class VLLMPolicy:
             if not self._drawing:
                 self.seconds += time.perf_counter() - self._since
 
-    def sync(self, weights: Mapping[str, torch.Tensor] | None = None) -> int:
+    def sync(
+        self, weights: Mapping[str, torch.Tensor] | None = None, *, in_flight: bool = False
+    ) -> int:
         """Hand the engine the weights, and look whether they have arrived.
 
         Args:
             weights: A state dict that the learner's model takes first; `None`: its own.
+            in_flight: Whether completions that are being drawn, from another thread, go on with
+                the new weights; only servers can do so.
 
         Returns:
             The version that completions carry from now on.
 
         Raises:
+            UsageError: The engine takes weights between completions alone.
             TrainingStopped: They have not arrived as they are.
         """
         if weights is not None:
             self.model.load_state_dict(weights)
         version, began = self.version + 1, time.perf_counter()
-        self.engine.load(named_weights(self.model), version)
+        self._hand_over(version, in_flight)
         loaded = time.perf_counter()
         found = self.sighting = self.canary.check(self.engine, version)
         self.sync_metrics = {
@@ -197,38 +231,42 @@ class VLLMPolicy:
             "sync/gap": found.gap,
             "sync/cached_gap": found.cached_gap,
         }
+        if share := self._cached_share():
+            self.sync_metrics["engine/cached_share"] = share
         if found.share is not None:
             self.sync_metrics["sync/share"] = found.share
+        self.sync_metrics |= getattr(self.engine, "figures", dict)()
         return version
+
+    def _hand_over(self, version: int, in_flight: bool) -> None:
+        """Send the weights, or the adapters alone where they are served beside them."""
+        if in_flight:
+            if not getattr(self.engine, "updates_in_flight", False):
+                raise UsageError(
+                    "this engine takes weights between completions alone; wait for them, or draw "
+                    "through servers (--policy vllm-server)"
+                )
+            self.engine.load(named_weights(self.model), version, in_flight=True)  # pyright: ignore
+        elif isinstance(self.engine, AdaptedEngine) and self.engine.adapters is not None:
+            self.engine.adapt(adapter_tensors(self.model), version)
+        else:
+            self.engine.load(named_weights(self.model), version)
+
+    def _cached_share(self) -> float:
+        """Return the share of prompts' tokens that a prefix cache had, since the last time."""
+        now = [getattr(self.engine, name, 0) for name in ("cached_tokens", "prompt_tokens")]
+        found, asked = (one - before for one, before in zip(now, self._tokens, strict=True))
+        self._tokens = now
+        return found / asked if asked else 0.0
+
+    def sleep(self) -> None:
+        """Give the engine's memory to the learner, where the engine was started to do so."""
+        getattr(self.engine, "sleep", lambda: None)()
+
+    def wake(self) -> None:
+        """Take it back, before a sync."""
+        getattr(self.engine, "wake", lambda: None)()
 
     def close(self) -> None:
         """Stop the engine."""
         self.engine.close()
-
-
-def _started(model: Any, tokenizer: Any, max_rows: int) -> Any:
-    """Start a server with a model's weights, in a folder that goes when it does."""
-    from .vllm_process import start_server
-
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
-    folder = Path(tempfile.mkdtemp(prefix="rlvr-vllm-"))
-    save_for_engine(base, tokenizer, folder)
-    return start_server(
-        folder,
-        vocabulary=vocabulary_of(model, tokenizer),
-        context=context_length(base, tokenizer),
-        dtype=DTYPES[model.dtype],
-        max_rows=max_rows,
-        owned=True,
-    )
-
-
-def vocabulary_of(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens can be drawn: rows of the output layer beyond them are padding."""
-    return min(len(tokenizer), model.config.get_text_config().vocab_size)
-
-
-def save_for_engine(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model as a folder that an engine starts from."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from ..verifiers import ModelError
-from .vllm_engine import ENVIRONMENT
+from .transports import free_port
+from .vllm_masks import MOST_SHOWN
+from .vllm_settings import ENVIRONMENT, PROCESSOR
 
-PROCESSOR = f"{__package__}.vllm_vocabulary:VocabularyLimit"
 SCALE_OUT = "--enable-scale-out"
 """Opens the route from token ids to token ids, from vLLM 0.32 on; earlier it always is open."""
+
+STREAMED = 16
+"""Tokens between two pieces of an answer, and so those that are lost with a server at most."""
 
 TERM_SECONDS = 10.0
 """Seconds between asking a server to end and ending it."""
@@ -167,6 +170,7 @@ def start_server(
     limit: float = 300.0,
     environment: Mapping[str, str] | None = None,
     owned: bool = False,
+    transport: str = "files",
     **settings: Any,
 ) -> ServerProcess:
     """Start a server on loopback that can be trained through.
@@ -181,11 +185,48 @@ def start_server(
         limit: Seconds that a start may take.
         environment: More environment variables, such as `CUDA_VISIBLE_DEVICES`.
         owned: Whether the folder goes when the server is closed.
+        transport: How it is to be handed weights: one of `policies.TRANSPORTS`.
         settings: More flags of the server: `tensor_parallel_size=2`; `True` gives a bare flag.
 
     Raises:
         ModelError: It did not start.
     """
+    words = server_words(
+        folder,
+        vocabulary=vocabulary,
+        context=context,
+        dtype=dtype,
+        max_rows=max_rows,
+        transport=transport,
+        settings=settings,
+    )
+    fixed = {
+        "VLLM_SERVER_DEV_MODE": "1",  # the routes that change weights
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        "PYTHONSAFEPATH": "1",
+    }
+    if transport == "ipc":
+        fixed["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # handles of memory travel pickled
+    return ServerProcess(
+        words,
+        port or free_port(),
+        limit=limit,
+        environment={**fixed, **(environment or {})},
+        owned=Path(folder) if owned else None,
+    )
+
+
+def server_words(
+    folder: str | Path,
+    *,
+    vocabulary: int,
+    context: int,
+    dtype: str,
+    max_rows: int,
+    transport: str,
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """Return the flags of a server that can be trained through; as for `start_server`."""
     import torch
 
     flags: dict[str, Any] = {
@@ -194,31 +235,19 @@ def start_server(
         "max_model_len": context,
         "max_num_seqs": max_rows,
         "logprobs_mode": "processed_logprobs",
+        "max_logprobs": MOST_SHOWN,
         "generation_config": "vllm",
         "logits_processors": PROCESSOR,
         "additional_config": json.dumps({"vocabulary": vocabulary}),
+        "stream_interval": STREAMED,
         "disable_uvicorn_access_log": True,
         "enforce_eager": not torch.cuda.is_available(),
+        "no_enable_chunked_prefill": not torch.cuda.is_available(),  # as for `engine_options`
     }
+    if transport != "files":
+        flags["weight_transfer_config"] = json.dumps({"backend": transport})
     words = [SCALE_OUT]
     for name, value in {**flags, **settings}.items():
         if value is not False:
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    fixed = {
-        "VLLM_SERVER_DEV_MODE": "1",  # the routes that change weights
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
-        "PYTHONSAFEPATH": "1",
-    }
-    return ServerProcess(
-        words,
-        port or _free_port(),
-        limit=limit,
-        environment={**fixed, **(environment or {})},
-        owned=Path(folder) if owned else None,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    return words

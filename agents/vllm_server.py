@@ -1,39 +1,36 @@
 """vLLM in processes of its own: one or several servers, asked for token ids with token ids.
 
-Weights reach a server as a safetensors file that both sides can read, under a label of which every
-completion says by which it was drawn. So a server that has been restarted, and has the weights that
-it started with, is noticed by its first answer: the answer is thrown away, the server is handed the
-current weights, and the completion is drawn again. A request that is not answered in time is taken
-back by closing its connection, and drawn again, elsewhere where there is another server.
+Weights reach a server by a transport, under a label of which every completion says by which it was
+drawn. So a server that has been restarted, and has the weights that it started with, is noticed by
+its first answer: the tokens are thrown away, the server is handed the current weights, and they are
+drawn again. A request that is not answered in time is taken back by closing its connection. What a
+request had drawn by the right weights when it was aborted, hung or lost its server is kept, and the
+next one continues behind it, elsewhere where there is another server.
+
+Weights may change while completions are drawn (`load(..., in_flight=True)`): these go on with the
+new ones, and say which weights drew which tokens (`Completion.spans`).
 
 An episode stays with its server, whose prefix cache knows it, as long as the server is well.
 
-Covered: servers on this machine or ones that share a folder with it. Not covered: transfer over
-NCCL; servers that serve others, too: an update of the weights aborts their requests.
+Covered: servers on this machine or ones that share a folder or a CUDA device with it. Not covered:
+servers that serve others, too: an update of the weights aborts their requests; servers before 0.32
+that somebody else restarts: they have no labels, and are noticed at the next update alone.
 """
 
 import asyncio
-import shutil
-import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..verifiers import ModelError, UsageError
-from .draws import turn_seed
-from .endpoints import EndpointError
-from .types import Completion, Sampling, StopReason
-from .vllm_control import GENERATE, Server
-from .vllm_process import ServerProcess
-
-DIFFER = {torch.float32: 1e-4, torch.float64: 1e-4}
-"""Mean gap in nats between two servers above which one has other weights; `HALF_PRECISION` else."""
-HALF_PRECISION = 0.05
+from . import vllm_masks
+from .transports import FileTransport, Transport, new_name
+from .types import Completion, Sampling
+from .vllm_control import Server
+from .vllm_drawing import Drawing
+from .vllm_process import STREAMED, ServerProcess
 
 
 class ServerEngine:
@@ -43,17 +40,22 @@ class ServerEngine:
         `ServerEngine(["http://127.0.0.1:8000"], vocabulary=len(tokenizer), end_ids=(2,))`
     """
 
+    apart = True
+    """Whether it draws in other processes."""
+    updates_in_flight = True
+    """Whether `load` can leave completions running."""
+
     def __init__(
         self,
         servers: Sequence[str | ServerProcess],
         *,
         vocabulary: int,
         end_ids: Sequence[int],
-        folder: str = "",
+        transport: Transport | None = None,
+        decode: Callable[[Sequence[int]], str] | None = None,
         timeout: float = 600.0,
         attempts: int = 6,
         recovery: float = 300.0,
-        dtype: torch.dtype = torch.float32,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Take over running servers; they get the weights by `load`.
@@ -62,12 +64,11 @@ class ServerEngine:
             servers: Addresses, or processes, which are restarted if they end.
             vocabulary: Tokens that may be drawn.
             end_ids: Ids that end a completion.
-            folder: Where weights are handed over; empty: in shared memory. Servers on other
-                machines need one that they see under the same path.
-            timeout: Seconds that one completion may take before it is drawn again.
-            attempts: Draws of one completion at most.
+            transport: How weights get there; `None`: by files in shared memory.
+            decode: As for `Drawing`.
+            timeout: Seconds that one request may take before it is taken back.
+            attempts: Requests in a row for one completion that bring nothing, at most.
             recovery: Seconds that a server may be away.
-            dtype: What the servers compute in.
             say: Told what goes wrong and what is done about it.
 
         Raises:
@@ -77,14 +78,17 @@ class ServerEngine:
         if not servers:
             raise UsageError("no server is named; give --server-url http://127.0.0.1:8000")
         self.vocabulary, self.end_ids, self.attempts = vocabulary, tuple(end_ids), attempts
-        self.timeout, self.version, self.dtype, self._say = timeout, 0, dtype, say
-        self.redone = 0
-        """Completions that were drawn again."""
-        self._folder = Path(tempfile.mkdtemp(prefix="rlvr-weights-", dir=folder or _memory()))
-        self._name, self._loads = uuid.uuid4().hex[:8], 0
-        self._weights: Path | None = None
-        self._drawing = 0
-        self._servers = [Server(one, timeout, recovery, say) for one in servers]
+        self.transport = transport or FileTransport()
+        self.redone = self.continued = self.tokens_kept = 0
+        """Requests that were made again, those of them that went on behind tokens drawn before, and
+        these tokens."""
+        self._decode, self._say = decode, say
+        self.version = 0
+        self._name, self._label, self._settled = new_name(), "", ""
+        self._numbers: dict[str, tuple[int, int]] = {}
+        """From the label of each load to its number and version."""
+        self._drawing, self._preempted = 0, 0.0
+        self._servers = [Server(one, timeout, recovery, self.transport, say) for one in servers]
         try:
             self.context = min(server.context() for server in self._servers)
             for server in self._servers:
@@ -95,7 +99,7 @@ class ServerEngine:
             raise
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
-        """Draw one completion; one that a server does not finish is drawn again.
+        """Draw one completion, by further requests where one does not finish it.
 
         Raises:
             UsageError: The prompt is empty or leaves no room in the context.
@@ -106,37 +110,66 @@ class ServerEngine:
                 f"a prompt must have 1 to {self.context - 1} tokens for these servers' context of "
                 f"{self.context}, got {len(prompt_ids)}"
             )
-        body = {
-            "token_ids": [int(token) for token in prompt_ids],
-            "sampling_params": self._parameters(prompt_ids, sampling),
-        }
+        drawing = Drawing(
+            [int(token) for token in prompt_ids],
+            sampling,
+            context=self.context,
+            vocabulary=self.vocabulary,
+            end_ids=self.end_ids,
+            decode=self._decode,
+        )
         self._drawing += 1
         try:
-            return await self._drawn(body, sampling)
+            await self._draw(drawing)
         finally:
             self._drawing -= 1
+        return drawing.completion()
 
-    async def _drawn(self, body: Mapping[str, Any], sampling: Sampling) -> Completion:
-        trouble = ""
-        for attempt in range(self.attempts):
-            server = await self._well(sampling.seed, attempt)
-            try:
-                found = await server.ask(GENERATE, body, check=_problem)
-            except EndpointError as error:
-                if 400 <= error.status < 500 and error.status not in (408, 429):
-                    raise
-                trouble = str(error)
-                server.strike(trouble)
-            else:
-                choice = found["choices"][0]
-                drawn_by = {span["version"] for span in choice.get("weight_versions") or ()}
-                if drawn_by <= {server.label}:
-                    server.strikes = 0
-                    return self._completion(choice)
-                trouble = f"{server.url} has other weights than it was handed ({drawn_by})"
+    async def _draw(self, drawing: Drawing) -> None:
+        """Ask servers until a completion has ended."""
+        vain = 0
+        while drawing.stop_reason is None:
+            server = await self._well(drawing.sampling.seed, vain)
+            trouble = await server.settled()
+            if trouble:
                 server.doubt(trouble)
-            self.redone += 1
-        raise ModelError(f"a completion failed {self.attempts} times, at last: {trouble}")
+            else:
+                trouble = await self._ask(server, drawing)
+            if drawing.stop_reason is not None:
+                return
+            vain = vain + 1 if trouble else 0
+            if vain >= self.attempts:
+                raise ModelError(f"a completion failed {vain} times in a row, at last: {trouble}")
+
+    async def _ask(self, server: Server, drawing: Drawing) -> str:
+        """Send one request; returns what was wrong, unless it brought tokens nevertheless."""
+        label, updates, before = server.label, server.updates, len(drawing.tokens)
+        piece = await server.draw(self._body(drawing, server))
+        floor = self._numbers.get(label, (0, 0))[0]
+
+        def version(found: str | None) -> int | None:
+            name = label if found is None else found
+            number, version = self._numbers.get(name, (-1, 0))
+            if number < floor:
+                return None
+            return self.version if name == self._settled else version
+
+        trouble = drawing.add(piece, version)
+        if drawing.stop_reason is not None:
+            server.strikes = 0
+            return ""
+        self.redone += 1
+        gained = len(drawing.tokens) - before
+        self.continued += gained > 0
+        self.tokens_kept += gained
+        if server.updates != updates or server.updating:
+            return ""  # an update took it: no fault of anybody's
+        trouble = trouble or "a completion that somebody aborted"
+        if piece.finish:
+            server.doubt(f"{server.url} has {trouble}")
+        else:
+            server.strike(trouble)
+        return "" if gained else trouble
 
     async def _well(self, seed: int, attempt: int) -> Server:
         """Return an episode's server, or another one while it is not well."""
@@ -145,14 +178,23 @@ class ServerEngine:
         well = [server for server in order if not server.doubtful]
         for server in order:
             if server.doubtful and well:
-                server.revive_aside(self._weights)
+                server.revive_aside(self._label)
         if not well:
-            await asyncio.to_thread(order[0].revive, self._weights)
+            await asyncio.to_thread(order[0].revive, self._label)
         return well[0] if well else order[0]
 
-    def _parameters(self, prompt_ids: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    def _body(self, drawing: Drawing, server: Server) -> dict[str, Any]:
+        pieces = {"stream_interval": STREAMED} if server.labelled else {}  # known as long as labels
         return {
-            "max_tokens": min(sampling.max_tokens, self.context - len(prompt_ids)),
+            "token_ids": [*drawing.prompt, *drawing.tokens],
+            "sampling_params": {**self._parameters(drawing), **pieces},
+            "stream": True,
+        }
+
+    def _parameters(self, drawing: Drawing) -> dict[str, Any]:
+        sampling = drawing.sampling
+        return {
+            "max_tokens": drawing.left,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
@@ -160,48 +202,51 @@ class ServerEngine:
             "stop": list(sampling.stop),
             "detokenize": bool(sampling.stop),
             "stop_token_ids": list(self.end_ids),
-            "seed": turn_seed(sampling.seed, len(prompt_ids)),
-            "logprobs": 0,
+            "seed": drawing.seed,
+            "logprobs": vllm_masks.shown(sampling, self.vocabulary),
         }
 
-    def _completion(self, choice: Mapping[str, Any]) -> Completion:
-        tokens = choice["token_ids"]
-        if max(tokens, default=0) >= self.vocabulary:
-            raise ModelError(
-                f"a server drew token {max(tokens)} of {self.vocabulary}: it does not run the "
-                "logits processor VocabularyLimit"
-            )
-        reasons = {"stop": StopReason.EOS, "length": StopReason.LENGTH}
-        stopped = isinstance(choice.get("stop_reason"), str)
-        return Completion(
-            tokens=tokens,
-            logprobs=[one["logprob"] for one in choice["logprobs"]["content"]],
-            stop_reason=StopReason.STOP if stopped else reasons[choice["finish_reason"]],
-            version=self.version,
-        )
+    def mask_problem(self, sampling: Sampling) -> str:
+        """Say why `Completion.kept` cannot be known; empty if it can."""
+        asked = vllm_masks.shown(sampling, self.vocabulary)
+        if not asked:
+            return vllm_masks.problem(sampling)
+        return next(filter(None, (server.lists(asked) for server in self._servers)), "")
 
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+    def load(
+        self,
+        weights: Iterable[tuple[str, torch.Tensor]],
+        version: int,
+        *,
+        in_flight: bool = False,
+    ) -> None:
         """Hand all servers new weights, and have them forget every cached prefix.
+
+        Args:
+            weights: Names of a checkpoint, and their tensors.
+            version: How the caller counts them.
+            in_flight: Whether completions that are being drawn go on with them, from another
+                thread than this one; without it there may be none.
 
         Raises:
             UsageError: Completions are being drawn, or a server cannot be handed weights.
             ModelError: A server did not take them.
         """
-        if self._drawing:
+        if self._drawing and not in_flight:
             raise UsageError(
                 f"weights cannot change while {self._drawing} completions are being drawn; wait "
-                "for them"
+                "for them, or load with in_flight=True"
             )
-        self._loads += 1
-        folder = self._folder / f"{self._name}-{self._loads}"
-        _write(weights, folder)
-        former, self._weights = self._weights, folder
+        number = len(self._numbers) + 1
+        label = f"{self._name}-{number}"
+        self.transport.publish(weights, label)
+        if self._settled:
+            self._numbers[self._settled] = (self._numbers[self._settled][0], self.version)
+        self._numbers[label], self._label, self._settled = (number, version), label, ""
         with ThreadPoolExecutor(len(self._servers)) as pool:
-            list(pool.map(lambda server: server.bring(folder), self._servers))
-        if former is not None:
-            shutil.rmtree(former)
-        self.forget()
-        self.version = version
+            list(pool.map(lambda server: server.bring(label, keep=in_flight), self._servers))
+        self.transport.drop_former()
+        self.version, self._settled = version, label
 
     def forget(self) -> None:
         """Drop all cached prefixes: they were computed with other weights.
@@ -212,95 +257,40 @@ class ServerEngine:
         for server in self._servers:
             server.forget()
 
-    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Return log p of every token but the first, over the whole output layer, in nats.
+    def copies(self) -> Mapping[str, Server]:
+        """Return what has weights of its own, by address: each is compared with the learner."""
+        return {server.url: server for server in self._servers}
 
-        Raises:
-            ModelError: Two servers differ.
-        """
-        asked = {"max_tokens": 1, "prompt_logprobs": 0, "temperature": 1.0, "detokenize": False}
-        found = [
-            [
-                _scores(ids[1:], answer["prompt_logprobs"][1:])
-                for ids, answer in zip(sequences, server.all(sequences, asked), strict=True)
-            ]
-            for server in self._servers
-        ]
-        rows = [torch.tensor([*chain(*one)], dtype=torch.float64) for one in found]
-        for server, row in zip(self._servers, rows, strict=True):
-            gap = float((row - rows[0]).abs().mean())
-            if not gap <= DIFFER.get(self.dtype, HALF_PRECISION):
-                raise ModelError(
-                    f"the servers {self._servers[0].url} and {server.url} differ by {gap:.3g} nats "
-                    "on average: one of them has other weights, or computes in another dtype"
-                )
-        return found[0]
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return the first server's log p of every token but the first, in nats."""
+        return self._servers[0].score(sequences)
 
     def resume(
         self, prompts: Sequence[Sequence[int]], count: int
     ) -> list[tuple[list[int], list[float]]]:
-        """Draw exactly `count` tokens behind each prompt, through the prefix cache.
+        """Draw exactly `count` tokens behind each prompt, through the first server's cache."""
+        return self._servers[0].resume(prompts, count)
 
-        The prompts are dealt out, so that each server's cache is looked at.
-        """
-        asked: dict[str, Any] = {"max_tokens": count, "logprobs": 0, "temperature": 1.0, "seed": 0}
-        asked |= {"ignore_eos": True, "detokenize": False}
-        dealt = [self._servers[i % len(self._servers)] for i in range(len(prompts))]
-        found = [
-            server.all([prompt], asked)[0]["choices"][0]
-            for server, prompt in zip(dealt, prompts, strict=True)
-        ]
-        return [
-            (one["token_ids"], [float(c["logprob"]) for c in one["logprobs"]["content"]])
-            for one in found
-        ]
+    def figures(self) -> dict[str, float]:
+        """Return what went wrong so far, for a step's metrics, and say when caches were full."""
+        now = sum(server.preempted() for server in self._servers)
+        fresh = now - self._preempted if now >= self._preempted else now
+        if fresh:
+            self._say(
+                f"warning: the servers' key-value cache was full: {fresh:.0f} completions had to "
+                "wait and be computed again; nothing is lost but time: start the servers with more "
+                "--gpu-memory-utilization, or draw fewer at a time (--max-rows)"
+            )
+        self._preempted = now
+        return {
+            "server/redone": float(self.redone),
+            "server/continued": float(self.continued),
+            "server/tokens_kept": float(self.tokens_kept),
+            "server/preempted": fresh,
+        }
 
     def close(self) -> None:
-        """Drop the connections and the weights' file, and end the processes that were handed in."""
+        """Drop connections and transport, and end the processes that were handed in."""
         for server in self._servers:
             server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _problem(found: Any) -> str:
-    """Say what is wrong with a completion; empty if nothing is."""
-    try:
-        (choice,) = found["choices"]
-        tokens, content = choice["token_ids"], choice["logprobs"]["content"]
-        good = [one["token_id"] for one in content] == tokens
-        good = good and all(isinstance(one["logprob"], float | int) for one in content)
-        reason = choice["finish_reason"]
-    except (KeyError, TypeError, ValueError):
-        return f"an answer that is no completion: {found!r:.200}"
-    if reason not in ("stop", "length"):
-        return f"a completion that ended with {reason!r}"
-    return "" if good else "log-probabilities of other tokens"
-
-
-def _scores(tokens: Sequence[int], ranked: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(table[str(t)]["logprob"]) for t, table in zip(tokens, ranked, strict=True)]
-
-
-def _memory() -> str | None:
-    """Return the folder of shared memory, where there is one."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def _write(weights: Iterable[tuple[str, torch.Tensor]], folder: Path) -> None:
-    """Write weights as a checkpoint; a tensor under two names is written twice."""
-    from safetensors.torch import save_file
-
-    seen: set[int] = set()
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in weights:
-        plain = tensor.detach().cpu().contiguous()
-        tensors[name] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    folder.mkdir(parents=True)
-    try:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    except OSError as error:
-        raise ModelError(
-            f"the weights could not be written to '{folder}' ({error}); give --server-folder a "
-            "folder with room for them"
-        ) from error
+        self.transport.close()

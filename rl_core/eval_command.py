@@ -67,6 +67,8 @@ def _policy(given: "EvalCommand", sources: list[Source]) -> Any:
         max_rows=given.max_rows,
         server_url=given.model.server_url,
         server_folder=given.model.server_folder,
+        server_transport=given.model.server_transport,
+        engine=given.model.engine,
         say=print,
     )
 

@@ -1,5 +1,6 @@
 """What a step tells about itself: the metrics of its updates and of its batch."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,9 @@ def of_batch(work: Work) -> dict[str, float]:
     ran = found.mask & work.seen[:, None]
     if ran.any():
         apart = work.current - batch.logprobs
+        gaps = apart[ran].abs()
+        metrics["mismatch_p99"] = float(gaps.kthvalue(math.ceil(0.99 * len(gaps))).values)
+        metrics["mismatch_max"] = float(gaps.max())
         metrics |= {f"rollout_{k}": v for k, v in F.divergences(apart, ran).items()}
         tails = F.weight_tails(apart, ran)
         metrics |= {f"weight_{k}": tails[k] for k in ("p99", "max", "effective")}

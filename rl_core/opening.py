@@ -21,7 +21,7 @@ MAY_CHANGE = {
     *("steps", "out", "eval_every", "eval_tasks", "checkpoint_every", "keep_checkpoints"),
     *("rollouts_per_step", "token_records_every", "diagnostics_every"),
     *("max_unscored", "max_solved_before", "verifier_timeout", "device", "max_rows"),
-    *("server_url", "server_folder"),
+    *("server_url", "server_folder", "server_transport", "engine"),
 }
 """Settings that may differ on resume: none of them changes what is learned from a step."""
 

@@ -44,7 +44,7 @@ def prepare(
     several = learner.updates * row.epochs > 1 or row.optimizer == "natural"
     reference = learner.logprobs(batch, learner.reference) if row.needs_reference else None
     old = learner.logprobs(batch) if several or row.needs_proximal else None
-    known = _known(learner, row, batch, version, greedy, values)
+    known = _known(learner, row, batch, trajectories, version, greedy, values)
     if row.needs_spans or row.needs_anchors:
         width = batch.mask.shape[1]
         known |= vars(process_rewards(trajectories, batch.starts, width, learner.decode))
@@ -84,6 +84,7 @@ def _known(
     learner: Any,
     row: Algorithm,
     batch: Batch,
+    trajectories: Sequence[Trajectory],
     version: int | None,
     greedy: Sequence[float] | None,
     values: Sequence[Sequence[float]] | None,
@@ -104,7 +105,7 @@ def _known(
             )
         known["greedy"] = torch.tensor(list(greedy), dtype=torch.float32)
     if row.needs_lag:
-        now = batch.versions.max() if version is None else version
+        now = max(t.version for t in trajectories) if version is None else version
         known["lag"] = now - batch.versions
     if row.needs_entropy:
         known["entropy"] = learner.entropies(batch)

@@ -143,7 +143,9 @@ def test_diagnostics_measure_where_the_mass_lies(tiny: tuple[Any, Any], sample: 
 def test_episodes_of_an_older_policy_leave_the_loss(tiny: tuple[Any, Any], sample: Sample) -> None:
     episodes = sample(groups=4, size=4)
     for t in episodes:
-        t.version = 5 if t.group < 2 else 2
+        t.version = 5
+        version = 5 if t.group < 2 else 2  # an episode is as old as its oldest token
+        t.turns = [dataclasses.replace(turn, version=version) for turn in t.turns]
     learner = _learner(tiny, "dr-grpo", max_staleness=1)
     metrics = learner.update(episodes, 0, version=6)
     assert metrics["trained"] == 0.5

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from rlvr.agents import Sampling, StopReason, TransformersPolicy
+from rlvr.agents import Episode, Sampling, StopReason, TransformersPolicy, rollout
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.engines import named_weights
 from rlvr.agents.types import Completion
 from rlvr.agents.vllm_policy import VLLMPolicy
-from rlvr.verifiers import TrainingStopped, UsageError
+from rlvr.envs import DialogueEnv, Reply
+from rlvr.verifiers import Task, TrainingStopped, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
@@ -99,6 +100,39 @@ def test_logprobs_are_those_of_a_full_pass_before_and_after_twenty_updates(
         assert _gap(policy, drawn, 0.8) < 1e-4
         assert {one.version for one in drawn} == {version}
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
+
+
+class Twice(DialogueEnv[None]):
+    """A dialogue of two turns."""
+
+    def answer(self, action: str, state: None) -> Reply:
+        return Reply("again")
+
+
+def test_two_turns_through_the_prefix_cache_have_the_logprobs_of_one_full_pass(
+    policy: VLLMPolicy,
+) -> None:
+    # a prompt is longer than a block of the cache, 128 tokens, so that both turns begin in it
+    tasks = [Task(id=str(i), prompt=f"{i}" + "x" * 140, truth="?") for i in range(2)]
+    reference = TransformersPolicy(policy.model, policy.tokenizer, check=False)
+    for update in range(3):
+        episodes = [
+            Episode(env=Twice(tasks, "exact", turns=2), index=i % 2, seed=i, group=i % 2)
+            for i in range(8)
+        ]
+        cached = policy.engine.cached_tokens  # pyright: ignore
+        found = rollout(episodes, policy, Sampling(max_tokens=24))
+        assert policy.engine.cached_tokens - cached >= 128 * 14  # pyright: ignore
+        assert {len(one.turns) for one in found} == {2}
+        assert {turn.version for one in found for turn in one.turns} == {policy.version}
+        rows = reference.logprobs(
+            [one.tokens[:1] for one in found], [one.tokens[1:] for one in found]
+        )
+        for one, row in zip(found, rows, strict=True):
+            trained = torch.tensor(one.trained[1:])
+            assert float((torch.tensor(one.logprobs[1:]) - row)[trained].abs().max()) < 1e-4
+        _move(policy.model, 3e-3, seed=50 + update)
+        policy.sync()
 
 
 def test_a_completion_follows_from_its_seed_and_ends_where_it_should(policy: VLLMPolicy) -> None:

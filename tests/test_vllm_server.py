@@ -1,6 +1,7 @@
 """The engine on a vLLM server, for real: a child process on loopback, killed and hung on purpose.
 
-One server serves all tests; a small forwarder in front of it is a second address that can hang.
+One server serves all tests, with a key-value cache so small that batches fill it; those that kill
+it stand last. A small forwarder in front of it is a second address that can hang.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from typing import Any
 import pytest
 import torch
 
-from rlvr.agents import Episode, Sampling, TransformersPolicy, rollout
+from rlvr.agents import Episode, Sampling, Trajectory, TransformersPolicy, rollout
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.engines import named_weights
-from rlvr.agents.types import Completion
-from rlvr.agents.vllm_policy import VLLMPolicy, save_for_engine, vocabulary_of
+from rlvr.agents.types import Completion, WeightSpan
+from rlvr.agents.vllm_control import Server
+from rlvr.agents.vllm_policy import VLLMPolicy
 from rlvr.agents.vllm_process import ServerProcess, start_server
 from rlvr.agents.vllm_server import ServerEngine
+from rlvr.agents.vllm_starting import save_for_engine, vocabulary_of
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import train
 from rlvr.verifiers import ModelError, Task, TrainingStopped, UsageError
@@ -33,13 +36,16 @@ pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(24)]
 
+BLOCKS = 17
+"""Blocks of 128 tokens in the cache, of which vLLM keeps one for itself: 32 rows need up to 64."""
+
 
 @pytest.fixture(scope="module")
 def model() -> Any:
     """A small model with tied embeddings and 10 rows of padding in its output layer."""
     import transformers
 
-    tokenizer = byte_tokenizer(256)
+    tokenizer: Any = byte_tokenizer(256)
     torch.manual_seed(0)
     return transformers.AutoModelForCausalLM.from_config(
         transformers.LlamaConfig(
@@ -65,7 +71,11 @@ def process(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     folder, tokenizer = tmp_path_factory.mktemp("model"), byte_tokenizer(256)
     save_for_engine(model, tokenizer, folder)
     found = start_server(
-        folder, vocabulary=vocabulary_of(model, tokenizer), context=256, max_rows=32
+        folder,
+        vocabulary=vocabulary_of(model, tokenizer),
+        context=256,
+        max_rows=32,
+        num_gpu_blocks_override=BLOCKS,
     )
     yield found
     found.close()
@@ -110,7 +120,7 @@ class Forwarder:
 
 
 def _engine(model: Any, *servers: Any, **options: Any) -> ServerEngine:
-    tokenizer = byte_tokenizer(256)
+    tokenizer: Any = byte_tokenizer(256)
     return ServerEngine(
         servers, vocabulary=len(tokenizer), end_ids=[int(tokenizer.eos_token_id)], **options
     )
@@ -165,7 +175,7 @@ def test_logprobs_are_those_of_a_full_pass_before_and_after_twenty_updates(
     for update in range(20):
         _move(policy.model, 3e-3, seed=update)
         version = policy.sync()
-        drawn = asyncio.run(_all(policy, temperature=0.8))
+        drawn = asyncio.run(_all(policy, temperature=0.8, max_tokens=12))
         assert _gap(policy, drawn, 0.8) < 1e-4
         assert {one.version for one in drawn} == {version}
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
@@ -174,7 +184,7 @@ def test_logprobs_are_those_of_a_full_pass_before_and_after_twenty_updates(
 @pytest.mark.parametrize("update", [1e-3, 1e-5])
 def test_a_forgotten_sync_is_caught(policy: VLLMPolicy, update: float) -> None:
     _move(policy.model, update)
-    with pytest.raises(TrainingStopped, match="the engine has not the new weights"):
+    with pytest.raises(TrainingStopped, match=r"127\.0\.0\.1:\d+ has not the new weights"):
         policy.canary.check(policy.engine, policy.version)
     policy.sync()
 
@@ -193,60 +203,153 @@ def test_a_cache_that_outlives_its_weights_is_caught(
 ) -> None:
     _move(policy.model, 1e-2)
     with monkeypatch.context() as patch:
-        patch.setattr("rlvr.agents.vllm_control.Server.forget", lambda self: None)
-        patch.setattr("rlvr.agents.vllm_control.PAUSE", "/pause?mode=keep&clear_cache=false")
+        patch.setattr(Server, "forget", lambda self, running: None)
+        patch.setattr(Server, "_pause", _freeze)
         with pytest.raises(TrainingStopped, match="prefix cache"):
             policy.sync()
     policy.sync()
 
 
-def _echo_env() -> PromptEnv:
-    tasks = [Task(id=str(i), prompt=f"Say {i}", truth=str(i)) for i in range(16)]
+def _freeze(server: Server, keep: bool) -> None:
+    server.tell("/pause?mode=keep&clear_cache=false", {})
+
+
+def _abort(server: Server, keep: bool) -> None:
+    server.tell("/pause?mode=abort", {})
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "aborted"])
+def test_an_update_in_flight_splits_completions_and_each_token_has_its_weights_logprob(
+    policy: VLLMPolicy, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not frozen:
+        monkeypatch.setattr(Server, "_pause", _abort)
+    engine: Any = policy.engine
+    first = policy.version
+    weights = {first: _copy(policy.model)}
+
+    updated = asyncio.Event()
+
+    async def draw(prompt: list[int], seed: int) -> list[tuple[list[int], Completion]]:
+        found = []
+        while not updated.is_set():
+            sampling = Sampling(max_tokens=200, seed=seed + 100 * len(found))
+            found.append((prompt, await policy.generate(prompt, sampling)))
+        return found
+
+    async def main() -> list[tuple[list[int], Completion]]:
+        drawing = [
+            asyncio.ensure_future(draw(*one)) for one in zip(PROMPTS, range(24), strict=True)
+        ]
+        for version in (first + 1, first + 2):
+            await asyncio.to_thread(_wait_for_progress, engine, 200)
+            _move(policy.model, 3e-2, seed=version)
+            weights[version] = _copy(policy.model)
+            await asyncio.to_thread(
+                engine.load, named_weights(policy.model), version, in_flight=True
+            )
+        await asyncio.to_thread(_wait_for_progress, engine, 200)
+        updated.set()
+        return [one for some in await asyncio.gather(*drawing) for one in some]
+
+    prompts, drawn = zip(*asyncio.run(main()), strict=True)
+    spanned = [one for one in drawn if one.spans]
+    assert len(spanned) > 8
+    assert {span.version for one in drawn for span in one.spans} == {first, first + 1, first + 2}
+    for one in drawn:
+        spans = one.spans or (WeightSpan(one.version, 0, len(one.tokens)),)
+        assert [span.start for span in spans] == [0, *[span.end for span in spans[:-1]]]
+        assert (spans[-1].version, spans[-1].end) == (one.version, len(one.tokens))
+        assert [span.version for span in spans] == sorted({span.version for span in spans})
+    for version, state in weights.items():
+        policy.model.load_state_dict(state)
+        for one, expected in zip(drawn, _full(policy, prompts, drawn), strict=True):
+            spans = one.spans or (WeightSpan(one.version, 0, len(one.tokens)),)
+            for span in spans:
+                found = torch.tensor(one.logprobs[span.start : span.end])
+                gap = float((found - expected[span.start : span.end]).abs().max())
+                if span.version == version or span.end - span.start > 8:
+                    assert (gap < 1e-4) == (span.version == version)
+    assert (engine.continued > 0) == (not frozen)
+    assert policy.canary.check(engine, policy.version).gap < 1e-4
+
+
+def _copy(model: Any) -> dict[str, torch.Tensor]:
+    return {name: one.clone() for name, one in model.state_dict().items()}
+
+
+def _full(
+    policy: VLLMPolicy, prompts: Sequence[list[int]], drawn: Sequence[Completion]
+) -> list[torch.Tensor]:
+    reference = TransformersPolicy(policy.model, policy.tokenizer, check=False)
+    return reference.logprobs(prompts, [one.tokens for one in drawn])
+
+
+def _tokens_drawn(engine: ServerEngine) -> float:
+    text = engine._servers[0].tell("/metrics", raw=True).decode()
+    (line,) = [one for one in text.splitlines() if one.startswith("vllm:generation_tokens_total")]
+    return float(line.split()[-1])
+
+
+def _wait_for_progress(engine: ServerEngine, tokens: int) -> None:
+    """Wait until the server has drawn so many more tokens."""
+    before, deadline = _tokens_drawn(engine), time.monotonic() + 60
+    while _tokens_drawn(engine) < before + tokens:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _echo_env(prompt: str = "Say") -> PromptEnv:
+    tasks = [Task(id=str(i), prompt=f"{prompt} {i}", truth=str(i)) for i in range(16)]
     return PromptEnv(tasks, "exact")
 
 
-def _play(policy: VLLMPolicy) -> list[Any]:
+def _play(policy: VLLMPolicy) -> list[Trajectory]:
     episodes = [
         Episode(env=_echo_env(), seed=i, env_seed=i, index=i % 16, group=i) for i in range(48)
     ]
-    return rollout(episodes, policy, Sampling(max_tokens=120))
+    return rollout(episodes, policy, Sampling(max_tokens=200))
 
 
-def _same(one: list[Any], other: list[Any]) -> bool:
-    return [t.tokens for t in one] == [t.tokens for t in other]
-
-
-def _engine_of(pid: int) -> int:
-    """Return the process of a server that computes."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (found,) = [one for one in children if "Engine" in Path(f"/proc/{one}/comm").read_text()]
-    return int(found)
-
-
-@pytest.mark.parametrize("whole", [True, False], ids=["the server", "its engine"])
-def test_what_is_killed_mid_batch_is_restarted_and_no_episode_lost_or_doubled(
-    model: Any, process: ServerProcess, whole: bool
-) -> None:
-    said: list[str] = []
-    engine = _engine(model, process, say=said.append)
-    policy = _policy(engine, model)
-    _move(model, 1e-2)  # so that the weights that it starts with are stale
-    policy.sync()
-    expected = _play(policy)
-    assert process.process is not None
-    pid, starts = process.process.pid, process.starts
-    kill, whom = (os.killpg, pid) if whole else (os.kill, _engine_of(pid))
-    threading.Timer(0.15, kill, (whom, signal.SIGKILL)).start()
-    found = _play(policy)
-    assert process.starts == starts + 1
-    assert _same(found, expected)
+def _check_episodes(policy: VLLMPolicy, found: list[Trajectory]) -> None:
+    """Check that no episode is lost or doubled, and that every token is the model's."""
     assert [t.group for t in found] == list(range(48))
-    assert engine.redone > 0
-    assert any("restarting" in text for text in said)
-    assert any("has been handed the weights" in text for text in said)
-    assert policy.sync() == policy.version
-    engine._servers[0].process = None  # the server stays for the other tests
+    assert [t.task_id for t in found] == [str(i % 16) for i in range(48)]
+    assert len({tuple(t.tokens) for t in found}) == 48
+    assert all(len(t.turns) == 1 and t.scored for t in found)
+    starts = [t.turns[0].start for t in found]
+    full = TransformersPolicy(policy.model, policy.tokenizer, check=False).logprobs(
+        [t.tokens[:start] for t, start in zip(found, starts, strict=True)],
+        [t.tokens[start:] for t, start in zip(found, starts, strict=True)],
+    )
+    for t, start, row in zip(found, starts, full, strict=True):
+        assert float((torch.tensor(t.logprobs[start:]) - row).abs().max()) < 1e-4
+
+
+def test_a_full_cache_costs_time_alone_and_is_told(model: Any, process: ServerProcess) -> None:
+    said: list[str] = []
+    engine = _engine(model, process.url, say=said.append)
+    policy = _policy(engine, model)
+    engine.figures()
+    said.clear()
+    _check_episodes(policy, _play(policy))
+    figures = engine.figures()
+    assert figures["server/preempted"] > 0
+    assert [f"{figures['server/preempted']:.0f} completions had to wait" in s for s in said] == [
+        True
+    ]
+    assert figures["server/redone"] == 0
     policy.close()
+
+
+def test_a_prompt_longer_than_the_context_is_that_episodes_alone(policy: VLLMPolicy) -> None:
+    envs = [_echo_env(), _echo_env("long " * 60), _echo_env()]
+    episodes = [Episode(env=env, seed=i, env_seed=i, index=i) for i, env in enumerate(envs)]
+    found = rollout(episodes, policy, Sampling(max_tokens=4))
+    assert [t.scored for t in found] == [True, False, True]
+    assert "the model's context is 256" in str(found[1].verdict)
+    with pytest.raises(UsageError, match=r"1 to 255 tokens .* got 256"):
+        asyncio.run(policy.generate([70] * 256, Sampling()))
 
 
 def test_a_server_with_other_weights_is_noticed_by_its_first_answer(policy: VLLMPolicy) -> None:
@@ -290,27 +393,26 @@ def _same_tokens(one: list[Completion], other: list[Completion]) -> bool:
     return [c.tokens for c in one] == [c.tokens for c in other]
 
 
-def test_two_servers_with_different_weights_are_named(
+def test_each_server_is_compared_with_the_learner_and_named(
     model: Any, process: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forwarder = Forwarder(process.port)
     policy = _policy(_engine(model, process.url, forwarder.url), model)
-    engine: Any = policy.engine
-    scores = iter([0.0, 0.5])
-    moved = {url: next(scores) for url in (process.url, forwarder.url)}
-    real = type(engine._servers[0]).all
+    real = Server.all
 
-    def other_weights(self: Any, prompts: Any, parameters: Any) -> Any:
+    def other_weights(self: Server, prompts: Any, parameters: Any) -> Any:
         found = real(self, prompts, parameters)
-        for answer in found:
-            for table in answer["prompt_logprobs"][1:]:
+        for answer in found if self.url == forwarder.url else ():
+            for table in (answer["prompt_logprobs"] or ())[1:]:
                 for one in table.values():
-                    one["logprob"] -= moved[self.url]
+                    one["logprob"] -= 0.5
         return found
 
-    monkeypatch.setattr(type(engine._servers[0]), "all", other_weights)
-    with pytest.raises(ModelError, match=r"differ by 0\.5 nats"):
-        engine.score([[70, 71, 72]])
+    monkeypatch.setattr(Server, "all", other_weights)
+    with pytest.raises(
+        TrainingStopped, match=rf"{forwarder.url} and the learner differ by 0\.5 nats"
+    ):
+        policy.canary.check(policy.engine, policy.version)
     policy.close()
     forwarder.close()
 
@@ -362,6 +464,70 @@ def test_a_run_is_trained_through_a_server(process: ServerProcess, tmp_path: Pat
     ]
     assert all(row["sync/gap"] < 1e-4 for row in rows if "sync/gap" in row)
     assert sum("sync/gap" in row for row in rows) == 2
+
+
+def _engine_of(pid: int) -> int:
+    """Return the process of a server that computes."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (found,) = [one for one in children if "Engine" in Path(f"/proc/{one}/comm").read_text()]
+    return int(found)
+
+
+def _killed(policy: VLLMPolicy, kill: Callable[[], None]) -> list[Trajectory]:
+    """Play, and kill when some of the tokens have been drawn."""
+    engine: Any = policy.engine
+
+    def soon() -> None:
+        _wait_for_progress(engine, 300)
+        kill()
+
+    thread = threading.Thread(target=soon)
+    thread.start()
+    found = _play(policy)
+    thread.join()
+    return found
+
+
+def test_an_engine_killed_mid_batch_is_restarted_and_no_episode_lost_or_doubled(
+    model: Any, process: ServerProcess
+) -> None:
+    said: list[str] = []
+    engine = _engine(model, process, say=said.append)
+    policy = _policy(engine, model)
+    _move(model, 1e-2)  # so that the weights that it starts with are stale
+    policy.sync()
+    assert process.process is not None
+    victim, starts = _engine_of(process.process.pid), process.starts
+    found = _killed(policy, lambda: os.kill(victim, signal.SIGKILL))
+    _check_episodes(policy, found)
+    assert process.starts == starts + 1
+    assert engine.redone > 0
+    assert any("restarting" in text for text in said)
+    assert any("has been handed the weights" in text for text in said)
+    assert policy.sync() == policy.version
+    engine._servers[0].process = None  # the server stays for the next test
+    policy.close()
+
+
+def test_a_server_that_somebody_else_restarts_is_handed_the_weights(
+    model: Any, process: ServerProcess
+) -> None:
+    said: list[str] = []
+    engine = _engine(model, process.url, say=said.append)
+    policy = _policy(engine, model)
+    _move(model, 1e-2)
+    policy.sync()
+
+    def restart() -> None:
+        assert process.process is not None
+        os.killpg(process.process.pid, signal.SIGKILL)
+        process.restart()
+
+    _check_episodes(policy, _killed(policy, restart))
+    assert engine.redone > 0
+    assert any("what it was drawing is drawn again" in text for text in said)
+    assert any("has been handed the weights" in text for text in said)
+    policy.close()
 
 
 def test_a_server_that_cannot_start_is_named_with_its_last_words(tmp_path: Path) -> None:
