@@ -35,7 +35,8 @@ lint: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 VLLM := $(VENV)-vllm
-VLLM_TESTS ?= tests/test_vllm*.py
+# those that start processes and servers take some minutes more: make test-vllm VLLM_TESTS="tests/test_vllm*.py"
+VLLM_TESTS ?= tests/test_vllm.py tests/test_vllm_adapters.py tests/test_vllm_engine.py tests/test_vllm_mask.py
 
 test-vllm: $(VLLM)/installed
 	$(VLLM)/bin/python -m pytest -m vllm $(VLLM_TESTS) $(PYTEST_ARGS)

@@ -187,6 +187,8 @@ class LocalEngine(VLLMEngine):
         self._ended = ""
         """Why it cannot be used any more."""
         self._sampling = vllm.SamplingParams
+        self._whole = vllm.sampling_params.RequestOutputKind.FINAL_ONLY
+        """Nothing is put together for requests that go on."""
         try:
             self._llm = vllm.LLM(**options)
         except Exception as error:
@@ -221,7 +223,8 @@ class LocalEngine(VLLMEngine):
         prompt = {"prompt_token_ids": [int(token) for token in prompt_ids]}
         named = {} if self._request is None else {"lora_request": self._request}
         try:
-            self._engine.add_request(name, prompt, self._sampling(**parameters), **named)
+            asked = self._sampling(**parameters, output_kind=self._whole)
+            self._engine.add_request(name, prompt, asked, **named)
         except ValueError as error:
             raise UsageError(f"vLLM does not take such a request: {error}") from error
         return name

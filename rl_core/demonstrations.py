@@ -27,7 +27,8 @@ from .sources import Source
 SHOWN = 2000, 8000
 """Demonstrations that are played, at least and at most, to be drawn from: as many as there are
 tasks. A small model that sees few of them again and again learns them, mistakes and all, by heart:
-with 2000 it copies nine in ten unseen episodes rightly, with 8000 all but two in a hundred."""
+after 600 steps on 2000 without mistakes the embedded default solves nine in ten unseen tasks of
+the calculator, on 8000 all but two in a hundred."""
 
 _NUMBER = re.compile(r"\d+")
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -43,3 +45,22 @@ def test_the_programs_that_are_repeated_end_in_every_way() -> None:
     for name, verdict in verdicts.items():
         right = name.partition(" ")[0] in ("right", "a", "sleeps", "much")
         assert (verdict.status is Status.CORRECT) == right, verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["calls", "code", "printing"])
+def test_what_ran_out_of_time_without_using_it_gets_a_second_attempt(form: str) -> None:
+    judge = ProgramTests(timeout=0.05)  # 2.1 s of wall time
+    held_up = (
+        "import time\ndef f(n):\n    time.sleep(60 if time.time() < {} else 0)\n    return n\n"
+    )
+    truth: dict[str, Any] = {
+        "calls": {"function": "f", "tests": [{"args": [1], "output": 1}]},
+        "code": {"tests": ["assert f(1) == 1"]},
+        "printing": {"tests": [{"input": "1", "output": "1"}]},
+    }[form]
+    ending = "print(f(int(input())))" if form == "printing" else ""
+    late = judge(held_up.format(time.time() + 1.5) + ending, truth)
+    assert (late.reward, late.status) == (1.0, Status.CORRECT)
+    never = judge(held_up.format(time.time() + 600) + ending, truth)
+    assert (never.reward, never.status) == (0.0, Status.TIMEOUT)

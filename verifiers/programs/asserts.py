@@ -347,5 +347,6 @@ class _Round:
                 input=self.last,
                 expected=self.tests.tests[place] if self.last else "",
                 stderr=outcome.errors if outcome is not None else "",
+                slept=failure.slept,
             )
         )

@@ -123,6 +123,7 @@ class _Running:
                 input=call.shown,
                 expected=show(call.expected),
                 stderr=outcome.errors if outcome is not None else "",
+                slept=failure.slept,
             )
 
     def _start(self, place: int) -> None:

@@ -104,6 +104,7 @@ def _judged(
         cpu=outcome.cost.cpu,
         memory=outcome.cost.memory,
         share=share,
+        slept=end is End.TIMEOUT and outcome.cost.cpu < bounds.cpu,
     )
 
 

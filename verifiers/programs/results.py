@@ -67,6 +67,8 @@ class TestResult:
     """Bytes at the peak."""
     share: float | None = None
     """What a special judge gave, between 0 and 1."""
+    slept: bool = False
+    """It ran out of time without using it: asleep, or held up by something outside."""
 
     @property
     def passed(self) -> bool:
@@ -99,6 +101,11 @@ class Results:
     cpu: float = 0.0
     memory: int = 0
     runs: int = 0
+
+    @property
+    def slept(self) -> bool:
+        """Whether a test ran out of time without using it."""
+        return any(test.slept for test in self.tests)
 
     @property
     def passed(self) -> int:

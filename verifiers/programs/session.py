@@ -36,12 +36,19 @@ LAST_WORDS = 0.5
 class Failed(Exception):
     """The program's fault, and how it ended."""
 
-    def __init__(self, end: End, reason: str, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self, end: End, reason: str, outcome: Outcome | None = None, *, slept: bool = False
+    ) -> None:
         """Keep what is needed for the evidence."""
         super().__init__(reason)
         self.end = end
+        self.slept = slept
         self.reason = reason
         self.outcome = outcome
+
+
+class Slept(ChannelSlow):
+    """No answer came, and hardly any CPU time was used."""
 
 
 class Lost(Exception):
@@ -141,7 +148,7 @@ class Partner:
             if used >= cpu - min(GRACE, cpu / 20):
                 raise ChannelSlow(f"more than {cpu:g} s of CPU time")
             if own >= wall:
-                raise ChannelSlow(f"more than {wall:g} s of time, asleep")
+                raise Slept(f"more than {wall:g} s of time, asleep")
 
     def _failure(self, error: ChannelError) -> Failed:
         """Say what became of the program."""
@@ -154,7 +161,8 @@ class Partner:
         if end is not None:
             return Failed(end, outcome.reason, outcome)
         if isinstance(error, ChannelSlow):
-            return Failed(End.TIMEOUT, f"it took {error}", outcome)
+            slept = isinstance(error, Slept)
+            return Failed(End.TIMEOUT, f"it took {error}", outcome, slept=slept)
         return Failed(End.INCOMPLETE, "it ended or closed its channel before it answered", outcome)
 
     def _wait(self) -> None:
