@@ -164,7 +164,8 @@ def test_closing_early_ends_every_worker_at_once() -> None:
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts behind
 from rlvr.verifiers import verify_many, verifier
 @verifier
 def hang(completion, truth):
@@ -185,7 +186,10 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
         _await(lambda: len(list(tmp_path.iterdir())) == 2)
         start = time.monotonic()
         parent.send_signal(signal.SIGINT)
-        out, _ = parent.communicate(timeout=20)
+        try:
+            out, _ = parent.communicate(timeout=20)
+        finally:
+            parent.kill()
     assert out == "interrupted\n"
     assert time.monotonic() - start < 5
     for note in tmp_path.iterdir():
