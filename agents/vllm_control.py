@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -212,7 +213,9 @@ class Server:
     def _revive_quietly(self, label: str) -> None:
         try:
             self.revive(label)
-        except ModelError as error:
+        except CancelledError:
+            pass  # the engine was closed meanwhile
+        except (ModelError, UsageError) as error:
             self._say(f"warning: {error}")
         finally:
             self._reviving = False
