@@ -30,6 +30,25 @@ HONEST = {
     "a": "def f(n): return (n * 7919 + 13) % 1000",
     "s": "print((int(input()) * 7919 + 13) % 1000)",
 }
+SQUARE: dict[str, Any] = {
+    "function": "square",
+    "tests": [{"args": [3], "output": 9}, {"args": [-2], "output": 4}],
+}
+DOUBLE: dict[str, Any] = {
+    "tests": [{"input": "3\n", "output": "6\n"}, {"input": "5\n", "output": "10\n"}]
+}
+HUMANEVAL: dict[str, Any] = {
+    "prompt": "import math\n\ndef half(n: int) -> float:\n    '''Return n / 2.'''\n    return 1\n\n"
+    "def twice_half(n: int) -> float:\n    '''Return twice the half of n.'''\n",
+    "test": "def check(candidate):\n    assert math.isclose(candidate(8), 8 * half(0))\n"
+    "    assert candidate(2) == 2\n",
+    "entry_point": "twice_half",
+}
+MBPP: dict[str, Any] = {
+    "test_list": ["assert add(1, 2) == 3", "assert set(add([1], [2])) == {1, 2}"],
+    "test_setup_code": "",
+    "challenge_test_list": ["assert math.isclose(add(0.1, 0.2), 0.3)"],
+}
 EXPECTED = {Status.WRONG, Status.TIMEOUT, Status.UNPARSED}
 
 
@@ -80,8 +99,8 @@ def judge_all(chosen: list[Attack], tier: Any = None) -> dict[str, str]:
 
 
 def main(tier: str, every: int) -> dict[str, Any]:
-    """Judge every so-and-so-many-th attack in a tier."""
-    chosen = attacks()[::every]
+    """Judge every so-and-so-many-th attack in a tier; those that sleep only where all are."""
+    chosen = [attack for attack in attacks() if every == 1 or not attack.slow][::every]
     return {"count": len(chosen), "wrong": judge_all(chosen, tier)}
 
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rlvr.verifiers.sandbox import Ended, Job, Limits, Pool, Tier
@@ -17,6 +18,8 @@ from rlvr.verifiers.sandbox import Ended, Job, Limits, Pool, Tier
 LIMITS = Limits(
     cpu=0.4, wall=0.5, memory=256 << 20, disk=8 << 20, inodes=512, output=1 << 20, open_files=128
 )
+NEXT = replace(LIMITS, wall=30.0)
+"""Of the run after it: its time is looked at here, where a loaded machine may hold it up."""
 FIRST = "secret = 'EARLIER-' 'PROGRAM-SECRET'; held = 'EARLIER-PROGRAM-SECRET' * 100"
 
 
@@ -40,7 +43,7 @@ def judge(name: str, how: str, program: str, pool: Pool) -> str:
     if outcome.ended is Ended.INFRA or ("any" not in words and outcome.ended not in words):
         return f"ended '{outcome.ended}' ({outcome.reason}): {outcome.errors[-300:]}"
     start = time.monotonic()
-    after = pool.run("import os, math; print(6 * 7, sorted(os.listdir('.')))", limits=LIMITS)
+    after = pool.run("import os, math; print(6 * 7, sorted(os.listdir('.')))", limits=NEXT)
     if after.text != "42 []\n":
         return f"the next run said {after!r}"
     return "the next run was slow" if time.monotonic() - start > 5 else ""

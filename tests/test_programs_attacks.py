@@ -4,7 +4,6 @@ The attacks are rows of `cases/program_attacks.txt`; `programs_harness` runs the
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import pwd
@@ -12,10 +11,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from programs_harness import HONEST, TRUTHS, attacks, judge_all
 
 from rlvr.verifiers import Status, verify
 from rlvr.verifiers.programs import ProgramTests
@@ -27,34 +26,22 @@ SAMPLE = 17
 """One attack in so many is tried in the quick tests as another user and in another tier."""
 
 
-def _harness() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("programs_harness", HERE / "programs_harness.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HARNESS = _harness()
-
-
 def test_there_are_attacks_of_many_kinds() -> None:
-    assert len({attack.name for attack in HARNESS.attacks()}) >= 180
+    assert len({attack.name for attack in attacks()}) >= 180
 
 
 def test_no_attack_is_paid_and_none_slows_the_next_run() -> None:
     """Each in one of its modes, in turn; those that sleep are among the slow tests."""
     modes: dict[str, list[Any]] = {}
-    for attack in HARNESS.attacks():
+    for attack in attacks():
         modes.setdefault(attack.name, []).append(attack)
     chosen = [kinds[place % len(kinds)] for place, kinds in enumerate(modes.values())]
-    assert HARNESS.judge_all([attack for attack in chosen if not attack.slow]) == {}
+    assert judge_all([attack for attack in chosen if not attack.slow]) == {}
 
 
 @pytest.mark.slow
 def test_no_attack_is_paid_in_any_mode() -> None:
-    assert HARNESS.judge_all(HARNESS.attacks()) == {}
+    assert judge_all(attacks()) == {}
 
 
 def _place(tmp_path: Path) -> Path:
@@ -111,15 +98,15 @@ def test_a_sample_of_the_attacks_is_not_paid_elsewhere(
 @pytest.mark.parametrize(("user", "tier"), [(USERS[-1], "ns"), *((user, "flat") for user in USERS)])
 def test_no_attack_is_paid_as_any_user_in_any_tier(user: str, tier: str, tmp_path: Path) -> None:
     found = _found(user, tier, 1, tmp_path)
-    assert found["count"] == len(HARNESS.attacks())
+    assert found["count"] == len(attacks())
     assert found["wrong"] == {}
 
 
-@pytest.mark.parametrize("mode", list(HARNESS.TRUTHS))
+@pytest.mark.parametrize("mode", list(TRUTHS))
 def test_attacks_earn_nothing_where_shares_are_paid(mode: str) -> None:
     shares = ProgramTests(reward="fraction", timeout=0.3, max_timeout=0.3)
     for program in ("import os; os._exit(0)", "def f(n): raise SystemExit(0)", "raise SystemExit"):
-        assert verify(shares, program, HARNESS.TRUTHS[mode]).reward == 0.0
+        assert verify(shares, program, TRUTHS[mode]).reward == 0.0
 
 
 @pytest.mark.parametrize(
@@ -143,4 +130,4 @@ def test_an_end_of_an_iteration_does_not_end_the_loop_of_a_test(program: str) ->
     }
     strict = ProgramTests(timeout=0.5)
     assert verify(strict, program, truth).reward == 0.0
-    assert verify(strict, HARNESS.HONEST["c"], truth).status is Status.CORRECT
+    assert verify(strict, HONEST["c"], truth).status is Status.CORRECT

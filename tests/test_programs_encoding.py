@@ -43,7 +43,7 @@ def refuse(value: Any) -> str:
     raise TypeError(type(value).__name__)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(VALUES)
 def test_values_come_back_from_their_line_with_their_types(value: Any) -> None:
     line = encode(value, refuse)
@@ -54,7 +54,7 @@ def test_values_come_back_from_their_line_with_their_types(value: Any) -> None:
     assert "\n" not in line
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(VALUES)
 def test_every_line_that_is_written_is_read_and_equals_itself(value: Any) -> None:
     tree = read(encode(value, refuse).encode())
@@ -150,7 +150,7 @@ def test_what_is_not_exactly_of_the_form_is_malformed(line: bytes) -> None:
         read(line)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=60)
     | st.text('[]{}":,0123456789eE.-intuplesd \\', max_size=60).map(str.encode)

@@ -43,13 +43,13 @@ def _more(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 VALUES = st.recursive(LEAVES, _more, max_leaves=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALUES, VALUES)
 def test_what_is_decided_is_what_python_says(one: Any, other: Any) -> None:
     assert equal(tree_of(one), tree_of(other)) in (None, one == other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.recursive(st.integers(-2, 2) | st.text("ab", max_size=1), st.lists, max_leaves=5))
 def test_lists_of_numbers_and_texts_are_always_decided(value: Any) -> None:
     assert equal(tree_of(value), tree_of(value)) is True

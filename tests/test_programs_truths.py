@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 import pytest
+from programs_harness import DOUBLE, HUMANEVAL, MBPP, SQUARE
 
 from rlvr.verifiers import Status, UsageError, Verdict, make, verify
 from rlvr.verifiers.programs import ProgramTests, find_program
@@ -17,25 +18,6 @@ from rlvr.verifiers.programs.prelude import NAMES, prelude
 from rlvr.verifiers.programs.truths import pickled_text
 
 JUDGE = ProgramTests(timeout=0.5, max_timeout=2.0)
-SQUARE: dict[str, Any] = {
-    "function": "square",
-    "tests": [{"args": [3], "output": 9}, {"args": [-2], "output": 4}],
-}
-DOUBLE: dict[str, Any] = {
-    "tests": [{"input": "3\n", "output": "6\n"}, {"input": "5\n", "output": "10\n"}]
-}
-HUMANEVAL: dict[str, Any] = {
-    "prompt": "import math\n\ndef half(n: int) -> float:\n    '''Return n / 2.'''\n    return 1\n\n"
-    "def twice_half(n: int) -> float:\n    '''Return twice the half of n.'''\n",
-    "test": "def check(candidate):\n    assert math.isclose(candidate(8), 8 * half(0))\n"
-    "    assert candidate(2) == 2\n",
-    "entry_point": "twice_half",
-}
-MBPP: dict[str, Any] = {
-    "test_list": ["assert add(1, 2) == 3", "assert set(add([1], [2])) == {1, 2}"],
-    "test_setup_code": "",
-    "challenge_test_list": ["assert math.isclose(add(0.1, 0.2), 0.3)"],
-}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs_harness import DOUBLE, HUMANEVAL, MBPP, SQUARE
 
 from rlvr.verifiers import Status, Task, verify
 from rlvr.verifiers.check import check_verifier
@@ -18,25 +19,6 @@ from rlvr.verifiers.programs.session import Lost
 
 JUDGE = ProgramTests(timeout=0.5, max_timeout=2.0)
 HASTY = ProgramTests(timeout=0.2)
-SQUARE: dict[str, Any] = {
-    "function": "square",
-    "tests": [{"args": [3], "output": 9}, {"args": [-2], "output": 4}],
-}
-DOUBLE: dict[str, Any] = {
-    "tests": [{"input": "3\n", "output": "6\n"}, {"input": "5\n", "output": "10\n"}]
-}
-HUMANEVAL: dict[str, Any] = {
-    "prompt": "import math\n\ndef half(n: int) -> float:\n    '''Return n / 2.'''\n    return 1\n\n"
-    "def twice_half(n: int) -> float:\n    '''Return twice the half of n.'''\n",
-    "test": "def check(candidate):\n    assert math.isclose(candidate(8), 8 * half(0))\n"
-    "    assert candidate(2) == 2\n",
-    "entry_point": "twice_half",
-}
-MBPP: dict[str, Any] = {
-    "test_list": ["assert add(1, 2) == 3", "assert set(add([1], [2])) == {1, 2}"],
-    "test_setup_code": "",
-    "challenge_test_list": ["assert math.isclose(add(0.1, 0.2), 0.3)"],
-}
 
 
 def fails(program: str, truth: dict[str, Any], judge: ProgramTests = JUDGE) -> dict[str, Any]:
@@ -357,3 +339,50 @@ def test_answers_that_are_large_again_and_again_are_given_up(
 def test_the_environment_is_stated() -> None:
     assert JUDGE.environment().startswith("Python 3.")
     assert ProgramTests(packages=("numpy",)).environment().endswith(" and numpy")
+
+
+@pytest.mark.parametrize(
+    ("body", "caught"),
+    [
+        ("class Bad(ValueError): pass\ndef f(): raise Bad('no')", "ValueError"),
+        ("import json\ndef f(): json.loads('{')", "ValueError"),
+        ("import decimal\ndef f(): decimal.Decimal('x')", "ArithmeticError"),
+        ("def f(): b'\\xff'.decode()", "UnicodeDecodeError"),
+        ("def f(): return {}['x']", "LookupError"),
+    ],
+)
+def test_an_exception_is_caught_by_the_name_of_what_it_is_derived_from(
+    body: str, caught: str
+) -> None:
+    test = "try:\n    f()\nexcept {}:\n    pass\nelse:\n    raise TypeError"
+    assert verify(JUDGE, body, {"tests": [test.format(caught)]}).reward == 1.0
+    failed = verify(JUDGE, body, {"tests": [test.format("MemoryError")]})
+    assert failed.evidence["failed"]["end"] == End.EXCEPTION
+
+
+def test_a_program_may_begin_with_imports_from_the_future_where_a_prompt_comes_first() -> None:
+    truth = {
+        "prompt": 'from typing import List\n\ndef f(x: List[int]) -> int:\n    """Add."""\n',
+        "entry_point": "f",
+        "test": "def check(candidate):\n    assert candidate([1, 2]) == 3\n",
+    }
+    program = (
+        "from __future__ import annotations\n\n\ndef f(x: Later) -> Never:\n    return sum(x)\n"
+    )
+    assert verify(JUDGE, program, truth).reward == 1.0
+
+
+def test_a_judge_that_an_output_leads_to_infinity_gives_nothing() -> None:
+    truth = {
+        "function": "f",
+        "tests": [{"args": [1], "output": 2}],
+        "judge": "def judge(given, output, expected): return expected * output",
+    }
+    assert verify(JUDGE, "def f(x): return float('inf')", truth).status is Status.WRONG
+
+
+@pytest.mark.parametrize("when", ["", "def f(n):\n    "])
+def test_a_limit_of_its_own_does_not_keep_a_program_from_being_scored(when: str) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_CPU, (0, 0))"
+    program = f"import resource\n{when}{limit}; sum(iter(int, 1))"
+    assert verify(JUDGE, program, {"tests": ["assert f(1) == 1"]}).status is Status.WRONG

@@ -60,6 +60,34 @@ HONEST = {
         "signal.alarm(1)\ntime.sleep(1.2)",
         "rang",
     ),
+    "leaving by exit": ("print('done')\nexit()\nprint('not reached')", "done"),
+    "leaving by quit": ("print('done'); quit(0)", "done"),
+    "recursion to the usual limit": (
+        "def f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(990))",
+        "990",
+    ),
+    "a hundred threads at once": (
+        "import threading\nall_here = threading.Barrier(101)\n"
+        "ts = [threading.Thread(target=all_here.wait) for _ in range(100)]\n"
+        "[t.start() for t in ts]; all_here.wait(); [t.join() for t in ts]\nprint('met')",
+        "met",
+    ),
+    "time zones and the locale": (
+        "import locale\nfrom datetime import datetime\nfrom zoneinfo import ZoneInfo\n"
+        "locale.setlocale(locale.LC_ALL, '')\n"
+        "print(datetime(2024, 7, 1, 12, tzinfo=ZoneInfo('Europe/Paris')).isoformat())",
+        "2024-07-01T12:00:00+02:00",
+    ),
+    "a file of its own on the output": ("out = open(1, 'w')\nout.write('kept\\n')", "kept"),
+    "objects that say goodbye": (
+        "class A:\n  def __del__(self): print('bye')\na = A()",
+        "bye",
+    ),
+    "modes and times": (
+        "import os, shutil\nopen('a', 'w').close(); os.chmod('a', 0o600); os.utime('a', (5, 5))\n"
+        "shutil.copy2('a', 'b'); print(sorted(os.listdir()))",
+        "['a', 'b']",
+    ),
     "work at exit": ("import atexit; atexit.register(print, 'bye')", "bye"),
 }
 
@@ -293,3 +321,31 @@ def test_an_interpreter_that_is_none_is_named() -> None:
 def test_an_unknown_tier_is_named() -> None:
     with pytest.raises(UsageError, match="no tier 'nss'; did you mean 'ns'"):
         Pool(tier="nss")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_pool_of_threads_of_multiprocessing_works_in_namespaces(ns: Pool) -> None:
+    for how in (
+        "multiprocessing.pool import ThreadPool as P",
+        "multiprocessing.dummy import Pool as P",
+    ):
+        assert ns.run(f"from {how}\nwith P(4) as p: print(p.map(abs, [-1, 2]))").text == "[1, 2]\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))",
+        "import ctypes, struct\nlimit = struct.pack('QQ', 1, 1)\n"
+        "if ctypes.CDLL(None).prlimit(0, 0, limit, None): raise OSError",
+        "import ctypes\nevent = (ctypes.c_long * 8)(0, 9)\ntimer = ctypes.c_void_p()\n"
+        "if ctypes.CDLL(None).timer_create(1, event, ctypes.byref(timer)): raise OSError",
+    ],
+)
+def test_no_program_can_have_the_kernel_kill_it_as_if_from_outside(
+    pool: Pool, program: str
+) -> None:
+    """What is killed from outside is the sandbox's failure, which costs a program nothing."""
+    outcome = pool.run(program)
+    assert (outcome.ended, outcome.exit) == (Ended.ERROR, 1), outcome.errors
+    looked = pool.run("import resource; print(len(resource.getrlimit(resource.RLIMIT_CPU)))")
+    assert looked.text == "2\n"

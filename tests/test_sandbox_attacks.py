@@ -1,5 +1,6 @@
 """Programs that try to get out, stay, take, spy or break: none gets anywhere, as root or not."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from rlvr.verifiers.sandbox.places import default_python
+from rlvr.verifiers.sandbox.process import DROPPED
 
 HARNESS = Path(__file__).parent / "sandbox_harness.py"
 AS_NOBODY = """
@@ -61,8 +63,14 @@ def _harness(user: str, tier: str, tmp_path: Path) -> dict[str, str]:
 
 
 def _left_behind() -> set[str]:
-    shm = Path("/dev/shm")
-    return {str(path) for path in (*Path("/tmp").glob("rlvr-sandbox-*"), *shm.iterdir())}
+    """What runs as any of the users may have left; root itself runs none of them."""
+    runners = {DROPPED, pwd.getpwnam("nobody").pw_uid} if os.geteuid() == 0 else {os.geteuid()}
+    found = [*Path("/tmp").glob("rlvr-sandbox-*")]
+    for path in Path("/dev/shm").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # others come and go meanwhile
+            if path.stat().st_uid in runners:
+                found.append(path)
+    return {str(path) for path in found}
 
 
 def _check(user: str, tier: str, tmp_path: Path) -> None:

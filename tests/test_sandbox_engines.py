@@ -185,6 +185,15 @@ def test_a_program_cannot_pass_its_failure_off_as_bubblewraps() -> None:
         assert (outcome.ended, outcome.exit) == (Ended.ERROR, 1)
 
 
+@pytest.mark.parametrize("leave", ["os._exit(137)", "os.kill(os.getpid(), 9)"])
+def test_a_program_that_kills_itself_has_failed(leave: str) -> None:
+    engine = _bubblewrap()
+    if engine is not None:
+        outcome = engine.run(f"import os; {leave}")
+        # the memory of a tool is at least its caller's, from which it was started
+        assert outcome.ended in (Ended.CRASH, Ended.MEMORY)
+
+
 @pytest.mark.parametrize("tool", ["docker", "podman"])
 def test_what_is_missing_for_a_container_is_named(tool: str) -> None:
     wanted = "image 'rlvr-no/such-image'" if shutil.which(tool) else "is not installed; install"
@@ -206,6 +215,17 @@ def test_a_container_is_shut_in() -> None:
         "--log-driver=none --entrypoint=/bin/sh python:3.12 -c "
         'cp -R /given/. /tmp/ && exec "$@" sh'
     )
+
+
+def test_podman_is_asked_for_what_it_takes() -> None:
+    docker = container_words("docker", "python:3.12", "run-1", "/tmp/given", Limits())
+    podman = container_words("/usr/bin/podman", "python:3.12", "run-1", "/tmp/given", Limits())
+    assert sorted(set(podman) - set(docker)) == [
+        "--stop-timeout=0",
+        "--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size=67108864,notmpcopyup",
+        "--ulimit=nproc=32768:32768",
+        "/usr/bin/podman",
+    ]
 
 
 def test_a_container_of_gvisor_is_shut_in() -> None:

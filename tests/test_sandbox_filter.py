@@ -138,3 +138,46 @@ def test_a_filter_is_short_enough_and_jumps_only_forward(machine: str) -> None:
         if code & 7 == 5:
             reach = k if code == seccomp.JUMP else max(yes, no)
             assert at + 1 + reach < len(lines)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    ("name", "arguments", "action"),
+    [
+        ("prlimit64", (0, 0, 0), ALLOW),  # looks at the limit of CPU time
+        ("prlimit64", (0, 0, 0x1000), EPERM),
+        ("prlimit64", (0, 0, 0x100000000), EPERM),  # an address whose lower half is 0
+        ("prlimit64", (1, 0, 0x1000), EPERM),
+        ("prlimit64", (0, 7, 0x1000), ALLOW),
+        ("setrlimit", (0, 0x1000), EPERM),
+        ("setrlimit", (7, 0x1000), ALLOW),
+        ("openat", (0, 0, 0o1001), ALLOW),
+        ("truncate", (0, 0), ALLOW),
+        ("fchmod", (3, 0), ALLOW),
+    ],
+)
+def test_the_limit_of_cpu_time_is_only_looked_at(
+    machine: str, name: str, arguments: tuple[int, ...], action: int
+) -> None:
+    assert _ask(machine, name, *arguments) == action
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    ("name", "arguments", "action"),
+    [
+        ("openat", (0, 0, 0o2000000), ALLOW),  # O_CLOEXEC
+        ("openat", (0, 0, 0o2001101), ALLOW),  # O_WRONLY | O_CREAT | O_TRUNC
+        ("openat", (0, 0, 0o1000), EPERM),  # O_RDONLY | O_TRUNC
+        ("openat", (0, 0, 3), EPERM),
+        ("truncate", (0, 0), EPERM),
+        ("ftruncate", (3, 0), ALLOW),
+        ("fchmod", (3, 0), seccomp.ERRNO),
+        ("fchmodat", (3, 0), seccomp.ERRNO),
+        ("utimensat", (3, 0), seccomp.ERRNO),
+    ],
+)
+def test_what_landlock_lets_through_is_refused_or_pretended_in_the_flat_tier(
+    machine: str, name: str, arguments: tuple[int, ...], action: int
+) -> None:
+    assert _ask(machine, name, *arguments, flat=True) == action

@@ -227,18 +227,20 @@ class _Round:
         self.last = plain.shown
         self.asked += 1
         answer = self._answered(f"[{self.asked},{plain.question}]", Asked(self.asked))
-        same = equal(answer.given[0], plain.expected) if answer.what == "value" else None
-        if answer.what == "raised":
-            same = False
-        if same is None:
+        match answer.what:
+            case "value":
+                passed, message = equal(answer.given[0], plain.expected), ""
+            case "raised":
+                passed, message = False, answer.given[1]
+            case _:
+                passed, message = None, ""
+        if passed is None:
             self.known = answer
             return None
         self._note(answer)
-        failed = [self.raised or "AssertionError", "", "", False]
-        if answer.what == "raised":
-            failed[1] = answer.given[1]
-        self._result(place, test.strip(), [] if same else failed)
-        return same
+        failure = [self.raised or "AssertionError", message, "", False]
+        self._result(place, test.strip(), [] if passed else failure)
+        return passed
 
     def _answered(self, line: str | bytes, asked: Asked) -> Answer:
         """Ask the program."""

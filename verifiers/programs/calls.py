@@ -147,7 +147,7 @@ class _Running:
         """Compare what came back with what is expected."""
         shown: dict[str, Any] = {"input": call.shown, "expected": show(call.expected)}
         if answer.what == "raised":
-            name, message = answer.given
+            name, message, _ = answer.given
             return TestResult(
                 end=ended(name), test=place, reason=f"{name}: {message}".rstrip(": "), **shown
             )

@@ -48,7 +48,7 @@ class Candidate:
         self.partner = Partner(slot, text, bounds, tests)
         answer = self.ask(f'[0,"load",{quoted(source)},{quoted(imports)}]', Asked(0))
         if answer.what == "raised":
-            name, message = answer.given
+            name, message, _ = answer.given
             raise self.failed(
                 End.SYNTAX if name in SYNTAX_ERRORS else ended(name), f"{name}: {message}"
             )
@@ -88,7 +88,7 @@ def checked(message: Any, asked: Asked) -> list[Any]:
     if message[0] != asked.number:
         raise Malformed(f"the number {message[0]} instead of {asked.number}")
     what, given = message[1], message[2:]
-    counts = {"value": asked.values, "raised": 2, "callback": 2, "stop": 0 if asked.ends else -1}
+    counts = {"value": asked.values, "raised": 3, "callback": 2, "stop": 0 if asked.ends else -1}
     if type(what) is not str or len(given) != counts.get(what):
         raise Malformed("no form that answers this")
     if what == "raised" and not all(type(part) is str for part in given):

@@ -14,6 +14,7 @@ MAX_SOURCE = 200_000
 """Characters of a program."""
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)$", re.MULTILINE)
 """Possessive throughout: a line that is no fence is looked at once."""
+_FUTURE = re.compile(r"^from __future__ import .*+\n?", re.MULTILINE)
 LANGUAGES = frozenset(["", "python", "python3", "py", "py3", "python 3"])
 """What may stand after the fence."""
 
@@ -97,5 +98,6 @@ def completed(prompt: str, source: str, name: str) -> str:
     anything else goes on where the prompt ends.
     """
     if defines(source, name):
-        return f"{prompt}\n    pass\n\n{source}"
+        first = "".join(_FUTURE.findall(source))  # nothing may come before these
+        return f"{first}{prompt}\n    pass\n\n{_FUTURE.sub('', source)}"
     return f"{prompt.rstrip(chr(10))}\n{source.lstrip(chr(10))}"

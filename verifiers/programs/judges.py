@@ -52,9 +52,9 @@ class Judge:
         ok, said = read(reply)
         if not ok:
             return 0.0, f"the judge refuses it: {said}"
-        if type(said) is Tagged and said.given == "nan":
+        if type(said) is Tagged:
             # what an output that is no number makes of a share; the judge is not to blame
-            return 0.0, "the judge gives nan"
+            return 0.0, f"the judge gives {said.given}"
         if type(said) is not float or not 0 <= said <= 1:
             raise TaskError(f"the judge returned {said!r:.100}; expected a share from 0 to 1")
         return said, "" if said == 1 else f"the judge gives {said:g}"

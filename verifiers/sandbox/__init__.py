@@ -20,7 +20,8 @@ silence (`require="ns"` refuses less; `describe()` and `rlvr sandbox` print the 
   ends with its first process. All but the process-id and network namespaces are kept for a later
   run if a run has left no trace in them (see `inside/rooms.py`).
 - `flat`, where namespaces are refused: the same limits and system calls, Landlock around an
-  ordinary folder, no processes and no sockets at all.
+  ordinary folder, no processes and no sockets at all. Changes of a file's mode and times are
+  pretended, for Landlock does not confine them.
 - none, by `unsafe_no_isolation=True` alone.
 
 Control groups are a bonus where this process may make some: they hold all processes of a run with
@@ -39,18 +40,20 @@ Covered: endless loops and sleep, memory, disk, files, output, threads and proce
 reading, writing or changing anything outside; other runs and what they leave; signals, tracing,
 other processes' memory; network and local sockets; shared memory, locks, leases, message queues;
 inherited descriptors; capabilities and set-user-id; kernel interfaces that programs do not need
-(bpf, io_uring, keys, userfaultfd, perf, mounts, handles, memfd, 32-bit and x32 calls).
+(bpf, io_uring, keys, userfaultfd, perf, mounts, handles, memfd, kernel timers, 32-bit and x32
+calls); an end that looks as if it came from outside.
 
 Not covered: faults of the kernel itself, which is shared (put gVisor or a virtual machine under it,
 through `GVisor` or `Remote`); side channels of the processor; covert channels between programs that
 work together, at the same time (record locks on library files, load) or one after the other (the
 numbers that the kernel gives to files and devices); in `flat`, the number of files and their sum,
-names and sizes of files elsewhere, process ids; where control groups cannot be made, the total
-memory of `processes`, which is each one's limit times their number; fairness of the disk, which
-runs do not reach. A caller that is killed leaves the empty control group of a run with `processes`,
-which the next one removes. Linux on x86-64 and aarch64, kernel 5.4 or newer (`flat`: 5.13); Python
-3.11 or newer inside. The aarch64 table is tested by interpreting the filter, version 2 of control
-groups by its files, not on such machines.
+threads up to a number that all runs share, names and sizes of files elsewhere, process ids; where
+control groups cannot be made, the total memory of `processes`, which is each one's limit times
+their number; fairness of the disk, which runs do not reach. A caller that is killed leaves the
+empty control group of a run with `processes`, which the next one removes. Linux on
+x86-64 and aarch64, kernel 5.4 or newer (`flat`: 5.13); Python 3.11 or newer inside. The aarch64
+table is tested by interpreting the filter, version 2 of control groups by its files, not on such
+machines.
 
 Other engines stand behind the same `run` and `arun`: `Bubblewrap` for other languages, `Container`
 for docker and podman, `GVisor`, and `Remote` and `serve` for a sandbox on another machine. Of

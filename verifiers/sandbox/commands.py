@@ -15,12 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .connection import Job, judge, memory_file, read_output
+from .connection import KILLED, Job, judge, memory_file, read_output
 from .inside import wire
 from .outcome import Cost, Ended, Limits, Options, Outcome, SandboxError, cores
 from .survey import Survey
@@ -63,7 +63,16 @@ class CommandEngine:
                 "leave sockets and preload out"
             )
         with self.turns:
-            return self._run(job)
+            outcome = self._run(job)
+            return self._killed_again(job) if outcome.reason == KILLED else outcome
+
+    def _killed_again(self, job: Job) -> Outcome:
+        """Run a program anew that was killed, or did as if: a tool shows both as status 137."""
+        outcome = self._run(job)
+        if outcome.reason != KILLED:
+            return outcome
+        reason = "it was killed, or left with status 137, twice: for its memory, or by itself"
+        return replace(outcome, ended=Ended.CRASH, reason=reason)
 
     async def arun(self, program: str | bytes, **given: Any) -> Outcome:
         """Run a program in a thread of its own."""

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import marshal
 import os
+import re
 import socket
 import struct
 import time
@@ -27,6 +28,14 @@ from .waiting import IN, Steps, Wait
 
 STDERR_KEPT = 64 << 10
 """Bytes of the end of standard error that an outcome holds."""
+_POOLS_OF_THREADS = re.compile(rb"\bThreadPool\b|\bmultiprocessing[. \t]+(?:import[ \t]+)?dummy\b")
+"""What makes locks in /dev/shm, which is a folder of the run's own where there is a need for it."""
+FLAT_THREADS = 1 << 14
+"""Threads in the `flat` tier, where the kernel counts all of the user's: so many that a trainer's
+own are no matter, and half of what a machine has by default.
+"""
+KILLED = "it was killed from outside"
+"""Why a run failed that the kernel ended for reasons of its own."""
 GRACE = 60.0
 """Seconds that a server may be late with its word on a run before it is taken to hang."""
 
@@ -94,6 +103,8 @@ def payload(job: Job) -> bytes:
     source, files = job.source(), job.files
     if b"/dev/stdin" in source:
         files = {".stdin": job.stdin, **files}
+    if _POOLS_OF_THREADS.search(source):
+        files = {".shm/.keep": b"", **files}
     argv = [job.options.name, *job.options.argv]
     parts = {"program": source, "files": files, "argv": argv, "name": job.options.name}
     return marshal.dumps(parts, 2)
@@ -188,7 +199,7 @@ def judge(cause: int, code: int, flood: bool, cost: Cost, limits: Limits) -> tup
     if code == wire.MEMORY_EXIT or (code == -9 and 2 * cost.memory > limits.memory):
         return Ended.MEMORY, f"it needed more than {limits.memory} bytes of memory"
     if code == -9:
-        return Ended.INFRA, "it was killed from outside"
+        return Ended.INFRA, KILLED
     if code < 0:
         return Ended.CRASH, ended_by_signal(-code)
     return (Ended.OK, "") if code == 0 else (Ended.ERROR, f"exit status {code}")
@@ -319,6 +330,6 @@ def request(number: int, flags: int, limits: Limits, tier: str) -> bytes:
         max(limits.output + 1, limits.disk),
         limits.stack,
         limits.inodes,
-        limits.threads if tier == "ns" else 0xFFFFFFFF,
+        {"ns": limits.threads, "flat": FLAT_THREADS}.get(tier, 0xFFFFFFFF),
         limits.open_files,
     )

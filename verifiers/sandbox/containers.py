@@ -23,6 +23,8 @@ HOW = {
     "docker": "Docker (https://docs.docker.com/engine/install)",
     "podman": "Podman (apt install podman)",
 }
+PROCESSES = 32768
+"""Of all containers of podman together."""
 STATE = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}"
 ROWS = (
     Row("root", True, "the image alone, read-only; an empty /tmp"),
@@ -74,7 +76,7 @@ class Container(CommandEngine):
         self.command = command
         self.name = name
         self.runtime = runtime
-        self.survey = Survey("none", ROWS, why_not=self.kind)
+        self.survey = Survey("none", _rows(self.tool), why_not=self.kind)
         done = asked([self.tool, "image", "inspect", "--format", "{{.Id}}", image])
         if done.returncode:
             raise SandboxError(
@@ -107,6 +109,17 @@ class Container(CommandEngine):
         return outcome
 
 
+def _is_podman(tool: str) -> bool:
+    return os.path.basename(tool) == "podman"
+
+
+def _rows(tool: str) -> tuple[Row, ...]:
+    if not _is_podman(tool):
+        return ROWS
+    disk = Row("disk", True, "a private folder of limited size; its files are not counted")
+    return tuple(disk if row.name == "disk" else row for row in ROWS)
+
+
 def container_words(
     tool: str, image: str, name: str, folder: str, limits: Limits, runtime: str = ""
 ) -> Sequence[str]:
@@ -122,6 +135,12 @@ def container_words(
     """
     seconds = int(limits.cpu) + 1
     size = max(limits.output + 1, limits.disk)
+    files, more = f"nr_inodes={limits.inodes}", []
+    if _is_podman(tool):
+        # it copies what the image has there unless told not to, and cannot count the files; of
+        # processes it asks for more than it may have itself: what a run may have is --pids-limit
+        files = "notmpcopyup"
+        more = [f"--ulimit=nproc={PROCESSES}:{PROCESSES}", "--stop-timeout=0"]
     return [
         tool,
         "run",
@@ -132,7 +151,7 @@ def container_words(
         "--network=none",
         "--ipc=none",
         "--read-only",
-        f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.disk},nr_inodes={limits.inodes}",
+        f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.disk},{files}",
         f"--volume={folder}:{GIVEN}:ro",
         "--workdir=/tmp",
         "--env=HOME=/tmp",
@@ -146,6 +165,7 @@ def container_words(
         f"--ulimit=fsize={size}:{size}",
         f"--ulimit=nofile={limits.open_files}:{limits.open_files}",
         "--ulimit=core=0:0",
+        *more,
         "--log-driver=none",
         "--entrypoint=/bin/sh",
         image,

@@ -57,7 +57,7 @@ class Limits:
     """Files and folders in the private folder (`ns` only)."""
     output: int = 16 * MIB
     """Bytes of standard output, and as many of standard error."""
-    threads: int = 64
+    threads: int = 128
     """Threads, and with `processes` processes and threads together (`ns` only)."""
     open_files: int = 256
     """Open descriptors per process."""

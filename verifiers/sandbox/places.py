@@ -17,6 +17,8 @@ from .outcome import SandboxError
 PACKAGES = "/packages"
 """Where allow-listed packages stand in the root of the `ns` tier."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+DATA = ("/usr/share/zoneinfo", "/usr/lib/locale/C.utf8")
+"""Folders that the standard library reads: time zones, and the locale that every run is in."""
 _ASK = """
 import sys, sysconfig, os
 print(os.path.realpath(sys.executable))
@@ -112,10 +114,15 @@ def system_folders(python: Interpreter) -> tuple[list[str], list[str]]:
     return folders, single
 
 
+def _data() -> list[str]:
+    """The folders of data that are here."""
+    return [path for path in DATA if os.path.isdir(path)]
+
+
 def root_places(python: Interpreter, packages: list[str]) -> dict[str, list[object]]:
     """What is bound into the empty root, linked there and hidden."""
     folders, single = system_folders(python)
-    same = [python.library, *folders, *single, python.executable, *DEVICES]
+    same = [python.library, *folders, *single, python.executable, *DEVICES, *_data()]
     binds = [(path, path) for path in dict.fromkeys(same)]
     binds += [(path, f"{PACKAGES}/{os.path.basename(path)}") for path in packages]
     links = [("/tmp/.stdin", "/dev/stdin"), ("/tmp/.shm", "/dev/shm")]
@@ -139,5 +146,5 @@ def readable_places(python: Interpreter, packages: list[str]) -> dict[str, list[
     hidden = {"site-packages", "dist-packages"}
     inner = [entry.path for entry in os.scandir(python.library) if entry.name not in hidden]
     folders, single = system_folders(python)
-    rest = [*folders, *single, *packages]
+    rest = [*folders, *single, *packages, *_data()]
     return {"fine": [*inner, *rest], "coarse": [python.library, *rest], "listed": [python.library]}

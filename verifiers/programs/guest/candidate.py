@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+OWN_FRAMES = 6
+"""Calls of ours that the program stands on, beyond those that any does in the sandbox."""
 MAX_TEXT = 300
 """Characters of an exception's message."""
 
@@ -58,7 +60,8 @@ class Candidate:
             if what == "next" and type(error) is StopIteration:
                 return '"stop"'
             report()
-            return f'"raised",{encode(type(error).__name__[:80], str)},{encode(text(error), str)}'
+            names = [encode(name[:80], str) for name in (type(error).__name__, built_in(error))]
+            return f'"raised",{names[0]},{encode(text(error), str)},{names[1]}'
 
     def load(self, source: str, prelude: str) -> str:
         """Run the program's top level, after imports that it may have left out."""
@@ -136,6 +139,11 @@ def text(error: BaseException) -> str:
         return "(its message cannot be shown)"
 
 
+def built_in(error: BaseException) -> str:
+    """Return the name of Python's own exception that one is, or is derived from."""
+    return next(base.__name__ for base in type(error).__mro__ if base.__module__ == "builtins")
+
+
 def report() -> None:
     """Print the exception to standard error, from the program's own frames on."""
     try:
@@ -150,4 +158,5 @@ def report() -> None:
 
 def main() -> None:
     """Serve until the other side closes."""
+    sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
     Candidate().serve()

@@ -193,18 +193,28 @@ class Tests:
         return self.remotes[place]
 
 
-def exception(name: str, message: str) -> Exception:
-    """Make the exception that the program raised, where it is one of Python's own."""
-    kind = vars(sys.modules["builtins"]).get(name)
-    if name in ("StopIteration", "StopAsyncIteration"):
+def exception(name: str, message: str, base: str) -> Exception:
+    """Make the exception that the program raised: one of Python's own, or of a class of the same
+    name that is derived from the one of Python's own that it is derived from.
+    """
+    kind = vars(sys.modules["builtins"]).get(base)
+    if base in ("StopIteration", "StopAsyncIteration"):
         # raised inside `all(map(…))` of a test it would end the loop, as if all had been seen
         return RuntimeError(f"the program raised {name}: {message}")
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
         try:
-            return kind(message)
+            return _made(kind if name == base else type(name, (CandidateError, kind), {}), message)
         except Exception:
             return CandidateError(f"{name}: {message}")
-    return CandidateError(f"{name}: {message}")
+    return Exception(message) if name == "Exception" else CandidateError(f"{name}: {message}")
+
+
+def _made(kind: type[Exception], message: str) -> Exception:
+    """Make an exception; past its initialiser where that wants more than a message."""
+    try:
+        return kind(message)
+    except TypeError:
+        return kind.__new__(kind, message)
 
 
 def follow(old: Any, new: Any) -> Any:

@@ -10,21 +10,20 @@ def _words(text: str) -> list[str]:
 
 ALLOWED = _words("""
 read write open openat creat close close_range stat fstat lstat newfstatat statx poll ppoll lseek
-mmap mprotect munmap mremap brk madvise msync mincore rt_sigaction rt_sigprocmask rt_sigreturn
+mmap mprotect munmap mremap brk madvise mincore rt_sigaction rt_sigprocmask rt_sigreturn
 rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pread64 pwrite64 readv writev preadv
 pwritev preadv2 pwritev2 access faccessat faccessat2 pipe pipe2 select pselect6 sched_yield dup
 dup2 dup3 pause nanosleep clock_nanosleep getitimer setitimer alarm getpid getppid gettid uname
 truncate ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename renameat renameat2
 mkdir mkdirat rmdir link linkat unlink unlinkat symlink symlinkat readlink readlinkat chmod fchmod
 fchmodat umask utime utimes utimensat futimesat gettimeofday time clock_gettime clock_getres times
-getrlimit setrlimit getrusage sysinfo getuid geteuid getgid getegid getresuid getresgid getgroups
+getrlimit getrusage sysinfo getuid geteuid getgid getegid getresuid getresgid getgroups
 getpgrp getpgid getsid getpriority sched_getaffinity sched_getparam sched_getscheduler
-sched_get_priority_max sched_get_priority_min getcpu statfs fstatfs fadvise64 futex futex_waitv
+sched_get_priority_max sched_get_priority_min getcpu statfs fstatfs futex futex_waitv
 set_robust_list set_tid_address rseq exit exit_group restart_syscall getrandom membarrier
 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2
-timerfd_create timerfd_settime timerfd_gettime timer_create timer_settime timer_gettime
-timer_getoverrun timer_delete signalfd signalfd4 sendto recvfrom sendmsg recvmsg shutdown
-getsockname getpeername getsockopt sendfile copy_file_range wait4 waitid arch_prctl
+timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 sendto recvfrom sendmsg recvmsg
+shutdown getsockname getpeername getsockopt sendfile copy_file_range wait4 waitid arch_prctl
 """)
 """For every run."""
 
@@ -34,9 +33,16 @@ WITH_PROCESSES = _words("fork vfork execve setpgid setsid pidfd_open kill tgkill
 WITH_SOCKETS = _words("connect bind listen accept accept4 setsockopt recvmmsg sendmmsg")
 """With `sockets`, in a network namespace of its own."""
 
-PRETENDED = _words("fsync fdatasync sync syncfs sync_file_range")
-"""Answered with success and not done: there is no disk behind a run's own files, and a flush of
-the files it may read would hold up the machine."""
+PRETENDED = _words("fsync fdatasync sync syncfs sync_file_range msync fadvise64")
+"""Answered with success and not done: there is no disk behind a run's own files, and to flush the
+files it may read, or to push them out of memory, would hold up the machine."""
+
+PRETENDED_IN_FLAT = _words("chmod fchmod fchmodat utime utimes futimesat utimensat")
+"""The same in `flat`, where a run may be of the user that owns files elsewhere: Landlock does not
+keep it from changing their modes and times."""
+
+REFUSED_IN_FLAT = _words("truncate")
+"""Landlock knows it from its third version on."""
 
 UNSUPPORTED = _words("""
 setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr

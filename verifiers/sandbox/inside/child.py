@@ -212,7 +212,7 @@ def execute(job: dict) -> int:
         code = wire.MEMORY_EXIT
     except BaseException:
         report()
-    return finish(code)
+    return finish(code, main.__dict__)
 
 
 def exit_status(code: object) -> int:
@@ -239,7 +239,7 @@ def report() -> None:
         pass
 
 
-def finish(code: int) -> int:
+def finish(code: int, space: dict) -> int:
     """Wait for threads, call what was left for the end, write out what was printed."""
     try:
         threading = sys.modules.get("threading")
@@ -250,6 +250,19 @@ def finish(code: int) -> int:
             atexit._run_exitfuncs()
     except BaseException:
         code = code or 1
+    code = flush(code)
+    try:
+        # as an interpreter does at its end: a file that was not closed is written out
+        for name in list(space):
+            if not name.startswith("__"):
+                space[name] = None
+    except BaseException:
+        code = code or 1
+    return flush(code)
+
+
+def flush(code: int) -> int:
+    """Write out what was printed; returns the exit status, another one if that fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:

@@ -18,7 +18,9 @@ def filters(pid: int, tier: str) -> dict:
         choices[wire.SOCKETS] = (False, True)
         choices[wire.PROCESSES | wire.SOCKETS] = (True, True)
     made = {
-        flags: seccomp.assemble(kernel.MACHINE, pid, processes=processes, sockets=sockets)
+        flags: seccomp.assemble(
+            kernel.MACHINE, pid, processes=processes, sockets=sockets, flat=tier == "flat"
+        )
         for flags, (processes, sockets) in choices.items()
     }
     if tier == "flat":  # a run's own process id is still to be put in

@@ -19,13 +19,15 @@ from . import child, kernel, wire
 from .flat import remove_tree
 from .outer import preload, prepare
 from .rooms import Homes, Room, Rooms
-from .warm import warm_up
+from .warm import complete_builtins, warm_up
 
 PAGE = 4096
 """Runs that a server can hold at a time: one byte of a shared page each."""
 RECHECK = 0.02
 """Seconds between two looks at a run near its limit, at least."""
 NEVER = float("inf")
+OWN_FRAMES = 9
+"""Calls of ours that a program stands on: it can recurse as deeply as one that stands on none."""
 FD_SPACE = _socket.CMSG_SPACE(4 * wire.MAX_FDS)
 
 
@@ -43,6 +45,7 @@ class Run:
         "place",
         "request",
         "room",
+        "seen",
         "started",
     )
 
@@ -65,6 +68,7 @@ class Run:
         self.home = home
         self.room = room
         self.cause = wire.ENDED
+        self.seen = -1.0
         self.started = time.monotonic()
         cpu, wall = request[3], request[4]
         self.deadline = self.started + min(cpu, wall)
@@ -270,17 +274,34 @@ class Server:
             if now >= run.deadline:
                 waited = now - run.started >= run.request[4]
                 cause = run.judge(now, self.queued(run) if waited else 0.0)
+                if cause == wire.WALL and self.is_held_up(run):
+                    run.deadline = now + RECHECK
+                    cause = wire.STARVED if now - run.started >= run.request[5] else wire.ENDED
                 if cause != wire.ENDED:
                     self.kill(run, cause)
+
+    def is_held_up(self, run: Run) -> bool:
+        """Say whether the run is ready and got no core since the last look: the kernel counts a
+        wait only when it is over.
+        """
+        before, run.seen = run.seen, run.cpu()
+        try:
+            state = self.about(run, "stat").rpartition(")")[2].split(None, 1)[0]
+        except (OSError, IndexError):
+            return False
+        return state == "R" and before in (-1.0, run.seen)
 
     def queued(self, run: Run) -> float:
         """Seconds that the run was ready and had no core; 0 where the kernel does not say."""
         try:
-            about = self.text(f"self/fdinfo/{run.pidfd}")
-            pid = about.partition("Pid:")[2].split(None, 1)[0]
-            return int(self.text(f"{pid}/schedstat").split()[1]) * 1e-9
+            return int(self.about(run, "schedstat").split()[1]) * 1e-9
         except (OSError, ValueError, IndexError):
             return 0.0
+
+    def about(self, run: Run, name: str) -> str:
+        """Read a file of /proc about the run, whose number is another one there."""
+        pid = self.text(f"self/fdinfo/{run.pidfd}").partition("Pid:")[2].split(None, 1)[0]
+        return self.text(f"{pid}/{name}")
 
     def text(self, path: str) -> str:
         """Read a file of /proc."""
@@ -343,6 +364,8 @@ def main(control: int, owner: int) -> None:
     del settings
     child.set_own_limits()
     del os.environ["LD_BIND_NOW"]
+    sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
+    complete_builtins()
     warm_up()
     gc.collect()
     gc.freeze()

@@ -42,6 +42,16 @@ finally:
 """
 
 
+def complete_builtins() -> None:
+    """Define what `site` does, which is not imported here: programs leave by `exit()`."""
+    import _sitebuiltins
+    import builtins
+
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")
+    builtins.help = _sitebuiltins._Helper()
+
+
 def warm_up() -> None:
     """Compile, run and report; standard output is /dev/null here, as in every server."""
     for _ in range(3):
