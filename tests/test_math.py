@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr.verifiers import Status, verify
@@ -330,14 +330,12 @@ expressions = st.recursive(
 )
 
 
-@settings(deadline=None)  # a worker may have to start
 @given(st.text())
 def test_no_text_raises_or_is_unscored(text: str) -> None:
     assert verify(MATH, text, "7").scored
     assert verify(MATH, rf"\boxed{{{text}}}", "7").scored
 
 
-@settings(deadline=None)  # a worker may have to start
 @given(st.text(alphabet=r"0123456789+-*/^!%(){}[]=,.\ xeiπ√frac_$"))
 def test_no_text_of_mathematical_signs_raises(text: str) -> None:
     try:
@@ -347,7 +345,6 @@ def test_no_text_of_mathematical_signs_raises(text: str) -> None:
     assert read_answer(text) == reading
 
 
-@settings(deadline=None)  # a worker may have to start
 @given(expressions)
 def test_everything_equals_itself(text: str) -> None:
     assert MATH(rf"\boxed{{{text}}}", text).reward == 1.0

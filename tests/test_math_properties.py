@@ -23,7 +23,7 @@ POINTS = (
     {"x": Fraction(13, 3), "y": Fraction(2, 9)},
     {"x": Fraction(17, 4), "y": Fraction(19, 6)},
 )
-quickly = settings(max_examples=120, deadline=None)
+quickly = settings(max_examples=120)
 
 
 def boxed(text: str) -> str:
@@ -200,7 +200,7 @@ DRESSES: Sequence[Callable[[str], str]] = (
 
 @pytest.mark.parametrize("dress", DRESSES)
 @given(TREES, st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_dressing_changes_nothing(dress: Callable[[str], str], tree: Tree, rng: Random) -> None:
     truth = spell(tree, rng)
     assert paid(dress(spell(tree, rng)), truth)
@@ -295,7 +295,7 @@ NOISE = st.one_of(st.text(max_size=60), SOUP, SOUP.map(boxed))
 
 
 @given(NOISE, st.sampled_from(("5", "x+1", "(0,1)", "1, 2", r"\sqrt{2}", "x=5", "yes")))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_completion_raises_or_goes_unscored(completion: str, truth: str) -> None:
     verdict = MATH(completion, truth)
     assert verdict.scored
@@ -312,7 +312,7 @@ def _readable(truth: str) -> bool:
 
 
 @given(NOISE)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_a_truth_or_is_refused(truth: str) -> None:
     readable = _readable(truth)
     verdict = MATH(boxed("5"), truth)
@@ -321,7 +321,7 @@ def test_any_text_is_a_truth_or_is_refused(truth: str) -> None:
 
 
 @given(st.text(max_size=40), st.integers(2, 10**9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_noise_in_a_box_never_equals_a_number_it_does_not_hold(noise: str, truth: int) -> None:
     assume(not any(char.isnumeric() for char in noise))
     assert not paid(boxed(noise), truth)

@@ -326,7 +326,7 @@ def decided(one: Node, other: Node, salt: bytes = SALT) -> bool | None:
         return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rationals, rationals)
 def test_identity_testing_agrees_with_sympy(one: Node, other: Node) -> None:
     equal = decided(one, other)
@@ -336,7 +336,7 @@ def test_identity_testing_agrees_with_sympy(one: Node, other: Node) -> None:
     assert equal is bool(sympy.cancel(sympy.together(difference)) == 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rationals)
 def test_a_rational_function_equals_its_expansion(node: Node) -> None:
     expanded = sympy.expand(to_sympy(node))
@@ -356,7 +356,7 @@ MUTATIONS = [
 ]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(transcendentals, st.sampled_from(MUTATIONS))
 def test_no_mutated_expression_is_accepted(node: Node, mutate: Any) -> None:
     mutant = mutate(node)
@@ -368,7 +368,7 @@ def test_no_mutated_expression_is_accepted(node: Node, mutate: Any) -> None:
         assert abs(left - right) < mpmath.mpf(10) ** -100
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(transcendentals, transcendentals, st.binary(min_size=1, max_size=16))
 def test_decisions_are_symmetric_and_the_same_for_every_salt(
     one: Node, other: Node, salt: bytes
@@ -380,7 +380,7 @@ def test_decisions_are_symmetric_and_the_same_for_every_salt(
     assert None in (first, second) or first is second
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(transcendentals)
 def test_every_expression_equals_itself_written_otherwise(node: Node) -> None:
     doubled = Sum((Product((number(2), node)), negated(node)))
@@ -388,7 +388,7 @@ def test_every_expression_equals_itself_written_otherwise(node: Node) -> None:
     assert decided(node, inverse(inverse(node))) is not False
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(transcendentals, st.floats(0.1, 5), st.floats(0.1, 5))
 def test_the_error_of_doubles_is_within_its_bound(node: Node, x: float, y: float) -> None:
     try:

@@ -9,7 +9,6 @@ from .nodes import (
     Matrix,
     Member,
     Node,
-    Product,
     Quantity,
     Relation,
     SetBuilder,
@@ -17,7 +16,6 @@ from .nodes import (
     Symbol,
     Text,
     Tuple,
-    inverse,
 )
 
 _CLOSINGS = {"(": (")", "]"), "[": ("]", ")", "["), "]": ("[", "]", ")"), "\\langle": ("\\rangle",)}
@@ -72,10 +70,8 @@ class Brackets(Cursor):
             node = self._first_of_set()
         else:
             node = self.sum()
-        if self.skip("\\choose"):
-            node = Call("binomial", (node, self.sum()))
-        elif self.skip("\\over"):
-            node = Product((node, inverse(self.sum())))
+        if self.tokens[self.at] in ("\\choose", "\\over"):
+            node = self.stacked(node)
         elif self.tokens[self.at] != "}":
             node = self._set_after(self.relation_after(node))
         self.depth -= 1

@@ -29,7 +29,6 @@ from .nodes import (
     Node,
     Number,
     Percent,
-    Power,
     Product,
     Quantity,
     Ratio,
@@ -53,7 +52,7 @@ from .words import compare_words
 
 PATIENCE = 0.1
 """Seconds of processor time after which what is left is handed to a worker."""
-_STRUCTURES = Tuple | SetOf | Items | Relation | Member | Text | Matrix
+_STRUCTURES = (Tuple, SetOf, Items, Relation, Member, Text, Matrix)
 
 
 def compare(answer: Node, truth: Node, rules: Rules, draw: Draw, *, prove: bool) -> Decision:
@@ -131,7 +130,7 @@ class Comparison:
             if family is not None:
                 return family
         decision = self._asked(one, other, options)
-        if decision.equal is None and (holds(one, _STRUCTURES) or holds(other, _STRUCTURES)):
+        if decision.equal is None and (holds(one, *_STRUCTURES) or holds(other, *_STRUCTURES)):
             return SAME if one == other else different("different structure")
         if decision.equal is not False:
             return decision
@@ -150,11 +149,6 @@ class Comparison:
         found: list[tuple[Node, Node]] = []
         if self.rules.degrees and _in_degrees(one) != _in_degrees(other):
             found.append((_without_degrees(one), _without_degrees(other)))
-        if self.rules.units != "require":
-            bare = one if symbols(other) else _without_metres(one)
-            other_bare = other if symbols(one) else _without_metres(other)
-            if bare is not one or other_bare is not other:
-                found.append((bare, other_bare))
         if self.rules.either_percent and isinstance(one, Percent) != isinstance(other, Percent):
             found.append((_without_percent(one), _without_percent(other)))
         return found
@@ -316,14 +310,6 @@ def _in_degrees(node: Node) -> bool:
     if isinstance(node, Sum | Product):
         return any(map(_in_degrees, children(node)))
     return isinstance(node, Degree)
-
-
-def _without_metres(node: Node) -> Node:
-    """Return the number of `16 m^2`."""
-    match node:
-        case Product((*value, Power(Symbol("m"), Number(exponent)))) if exponent in (2, 3):
-            return Product(tuple(value)) if len(value) > 1 else value[0]
-    return node
 
 
 def _without_degrees(node: Node) -> Node:

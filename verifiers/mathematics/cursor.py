@@ -119,6 +119,10 @@ class Cursor:
         """Read one operand."""
         raise NotImplementedError
 
+    def stacked(self, node: Node) -> Node:
+        """Read what stands below a value."""
+        raise NotImplementedError
+
     def fraction(self) -> Node:
         """Read the two arguments of a fraction."""
         raise NotImplementedError

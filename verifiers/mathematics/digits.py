@@ -28,6 +28,46 @@ def number(text: str) -> Number:
     return Number(value, places if decimals or places else None, digits)
 
 
+def spelled(text: str) -> Number | None:
+    """Return the number that words spell; `None` for other words.
+
+    Example:
+        >>> value = spelled("two thousand twenty-five")
+        >>> value and value.value, spelled("one two"), spelled("a few")
+        (Fraction(2025, 1), None, None)
+    """
+    total, group, above = 0, 0, 10**12
+    words = text.replace("-", " ").split()
+    for word in words:
+        value = _WORDS.get(word)
+        if value is None:
+            return None
+        if value < 100:
+            room = 100 if group % 100 == 0 else 10 if group % 100 >= 20 and group % 10 == 0 else 0
+            if value >= room or (value == 0 and len(words) > 1):
+                return None
+            group += value
+        elif value == 100 and 0 < group < 100:
+            group *= 100
+        elif 100 < value < above and group:
+            total, group, above = total + group * value, 0, value
+        else:
+            return None
+    return number(str(total + group)) if words else None
+
+
+_WORDS = {
+    word: value
+    for value, word in enumerate(
+        str.split("""zero one two three four five six seven eight nine ten eleven twelve thirteen
+        fourteen fifteen sixteen seventeen eighteen nineteen""")
+    )
+} | {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
+}  # fmt: skip
+
+
 def is_numeral(token: str) -> bool:
     """Return whether a token is a numeral."""
     return token[:1].isdecimal() or (token[:1] == "." and token[1:2].isdecimal())
@@ -117,7 +157,7 @@ class Numbers(Cursor):
                 self.at += 1
                 if self.tokens[self.at] != "\\dot":
                     raise self.refuse()
-        if start != len(digits):
+        if start != len(digits) or is_numeral(self.tokens[self.at]):
             raise self.refuse()
         return _with_period(token, digits)
 

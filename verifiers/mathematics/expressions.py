@@ -49,6 +49,9 @@ _STARTS = (
     | set(_ENVIRONMENTS)
 )
 """Tokens that continue a product without a sign between."""
+_DIGITS = frozenset("0123456789")
+_BEHIND_NUMERAL = frozenset(("", ",", ";", ")", "]", "}", "\\}", "=", "<", "<=", ">", ">="))
+"""Tokens behind which a numeral stands alone, as most numerals do."""
 _BEFORE_NUMERAL = frozenset((")", "}", "]", "\\pi", "|", "|)", "!"))
 _CONSTANTS = {"\\pi": Constant("pi"), "\\infty": Constant("oo"), "\\emptyset": SetOf(())}
 _SPEED = ["/", "s"]
@@ -70,6 +73,9 @@ class Expressions(Powers, Brackets, Calls, Numbers, Names, Operands):
         """Read terms with + and − between them."""
         tokens = self.tokens
         token = tokens[self.at]
+        if token[:1] in _DIGITS and tokens[self.at + 1] in _BEHIND_NUMERAL:
+            self.at += 1
+            return number(token)
         terms = [self._signed(token) if token in ("\\pm", "\\mp") else self.term()]
         while (token := tokens[self.at]) in _ADDITIVE and not self._integrand_ended():
             if token in _SIGNS:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..numerals import TooLarge
 from .decisions import SAME, Decision, Judge, different, every, some
-from .nodes import Items, Matrix, Node, Relation, SetOf, Tuple
+from .nodes import KINDS, Items, Matrix, Node, Relation, SetOf, Tuple
 from .reals import real
 from .relations import assigned, values_in_order
 from .shapes import naming
@@ -88,7 +88,7 @@ def match(
         return different("different length")
     if len(parts) > MAX_ITEMS:
         raise TooLarge(f"a list of {len(parts)} items; at most {MAX_ITEMS} are compared")
-    places = [real(other) if isinstance(other, Node) else None for other in others]
+    places = [real(other) if type(other) in KINDS else None for other in others]
     taken: dict[int, Decision] = {}
     for part in parts:
         columns = _nearest(part, places)
@@ -104,7 +104,7 @@ def match(
 
 def _nearest(part: Any, places: list[float | None]) -> Iterable[int]:
     """Return the columns in the order of their distance from a part, where it is known."""
-    place = real(part) if isinstance(part, Node) else None
+    place = real(part) if type(part) in KINDS else None
     if place is None or None in places:
         return range(len(places))
     return sorted(range(len(places)), key=lambda column: abs((places[column] or 0.0) - place))

@@ -17,7 +17,7 @@ MAX_DETERMINANT = 4
 
 def evaluate(node: Node) -> Node:
     """Return a tree with its arithmetic of matrices and vectors carried out where sizes fit."""
-    return rewrite(node, _visit) if holds(node, Matrix | Tuple) else node
+    return rewrite(node, _visit) if holds(node, Matrix, Tuple) else node
 
 
 def _visit(node: Node) -> Node | None:
@@ -131,7 +131,9 @@ def _size(matrix: Matrix) -> tuple[int, int]:
 
 def compare_matrices(one: Node, other: Node, judge: Judge) -> Decision:
     """Compare two trees of which at least one is a matrix; a column is also a vector."""
-    if isinstance(one, Matrix) and isinstance(other, Matrix) and _size(one) == _size(other):
+    if isinstance(one, Matrix) and isinstance(other, Matrix):
+        if _size(one) != _size(other):
+            return different("different structure")
         return every(
             judge.same(left, right)
             for rows in zip(one.rows, other.rows, strict=True)

@@ -20,7 +20,7 @@ _DATES = (
     rf"(?i)(?:the\s+)?{_DAY}\s+(?:of\s+)?(?P<name>{_MONTH})\.?{_YEAR}",
     r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})",
 )
-_WRAPPERS = r"\\(?:text|mathrm|textrm|mbox)\s*\{|[{}]|\\[,;: ]|~"
+_WRAPPERS = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{|[{}]|\\[,;: ]|~"
 MAX_MOMENT = 48
 """Characters of a time or date."""
 
@@ -35,7 +35,7 @@ def moment(text: str) -> Node | None:
         >>> moment("8:34 pm"), moment("20:34"), moment("May 5, 2020")
         (Clock(seconds=74040), None, Date(year=2020, month=5, day=5))
     """
-    if len(text) > MAX_MOMENT or not (text[0].isalnum() or text[:3] in ("\\te", "\\ma")):
+    if len(text) > MAX_MOMENT or not (text[0].isalnum() or text[0] == "\\"):
         return None
     bare = re.sub(_WRAPPERS, " ", text).strip() if "\\" in text else text
     if not _HINT.search(bare):

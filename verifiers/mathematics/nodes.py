@@ -268,6 +268,7 @@ Node = (
     | NamedSet | SetOperation | SetBuilder | Member | Relation | Matrix | Choice
     | Cases
 )  # fmt: skip
+KINDS: frozenset[type] = frozenset(Node.__args__)
 SCALARS = (
     Number, Symbol, Constant, Sum, Product, Power, Root, Call, Applied, Big, PlusMinus, Percent,
     Degree, Based,
@@ -323,11 +324,12 @@ def children(node: Node) -> list[Node]:
 
 
 def _flatten(parts: tuple[Any, ...], found: list[Node]) -> None:
-    for part in parts:
-        if type(part) is tuple:
-            _flatten(part, found)
-        elif part is not None:
-            found.append(part)
+    """Add nodes, or those of rows and branches, of which a condition may be missing."""
+    if parts and type(parts[0]) is tuple:
+        for row in parts:
+            found += [part for part in row if part is not None]
+    else:
+        found += parts
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -335,7 +337,7 @@ def symbols(node: Node) -> frozenset[str]:
     kind = type(node)
     if not _PARTS[kind]:
         return frozenset((node.name,)) if kind is Symbol else _NOTHING  # pyright: ignore
-    return frozenset(each.name for each in walk(node) if type(each) is Symbol)
+    return frozenset([each.name for each in walk(node) if type(each) is Symbol])
 
 
 def walk(node: Node) -> list[Node]:

@@ -27,10 +27,7 @@ class Operands(Cursor):
                 return number(only)
             self.deeper()
             node = self.sum()
-            if self.skip("\\choose"):
-                node = Call("binomial", (node, self.sum()))
-            elif self.skip("\\over"):
-                node = Product((node, inverse(self.sum())))
+            node = self.stacked(node)
             self.depth -= 1
             self.take("}")
             return node
@@ -48,6 +45,14 @@ class Operands(Cursor):
         self.deeper()
         node = self.operand()
         self.depth -= 1
+        return node
+
+    def stacked(self, node: Node) -> Node:
+        r"""Read what stands below a value: `1 \over 2`, `n \choose k`."""
+        if self.skip("\\choose"):
+            return Call("binomial", (node, self.sum()))
+        if self.skip("\\over"):
+            return Product((node, inverse(self.sum())))
         return node
 
     def fraction(self) -> Node:

@@ -2,6 +2,7 @@ r"""Answers in words: names, and sentences that hold a formula but are no formul
 
 import re
 
+from .digits import spelled
 from .nodes import Node, Symbol, Text
 
 _NAME = re.compile(r"[A-Z][a-z]{2,30}|[A-Z]{2,12}")
@@ -18,10 +19,12 @@ _LABELLED = re.compile(
 _SECOND_THOUGHT = re.compile(
     r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\b(?i:is|are|was|wrong|incorrect|instead|rather)\b"
 )
-_NO_NAMES = frozenset(("Pi", "Infinity", "Re", "Im"))
-_COUNTS = frozenset(
-    str.split("zero one two three four five six seven eight nine ten eleven twelve")
+_CONTINUED = (
+    r"(?:\\(?:text|textbf|textrm|mathrm|mbox)\s*\{|\\[ ,;:!]|[\s~])*"
+    r"(?:[,;/&|]|\\(?:lor|land|vee|wedge|cup|quad|&)|(?:and|or|but)(?![A-Za-z]))"
 )
+"""What makes a label the first of several answers: `(B), 97` has no text."""
+_NO_NAMES = frozenset(("Pi", "Infinity", "Re", "Im"))
 _WRAPPERS = (
     r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|operatorname)\*?\s*(?=\{)"
 )
@@ -49,7 +52,7 @@ def name(text: str) -> Node | None:
     choice = _CHOICE.fullmatch(text)
     if choice:
         return Symbol(choice[1] or choice[2] or choice[3])
-    if _NAME.fullmatch(text) and text not in _NO_NAMES and text.lower() not in _COUNTS:
+    if _NAME.fullmatch(text) and text not in _NO_NAMES and spelled(text.lower()) is None:
         return Text(text.lower())
     return None
 
@@ -62,7 +65,7 @@ def labelled(text: str) -> tuple[str, str] | None:
         (('B', '12'), ('B', '12'), None)
     """
     match = _LABELLED.fullmatch(text) if text[0] in "(\\ABCDEFGHIJ" else None
-    if match is None or _SECOND_THOUGHT.search(match[4]):
+    if match is None or _SECOND_THOUGHT.search(match[4]) or re.match(_CONTINUED, match[4]):
         return None
     rest = match[4]
     if "{" in match[0][: match.start(2)] and not match[3]:

@@ -15,8 +15,11 @@ from .units import canonical
 _MEANINGFUL = re.compile(
     r"""\b(?:or|not|no|never|wrong|incorrect|and|but|maybe|perhaps|either|plus|minus|times|over
     |divided|squared|cubed|half|third|quarter|dozen|one|two|three|four|five|six|seven|eight|nine
-    |ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|billion|trillion|percent
-    |isn't|isnt|than|less|more|instead|else|other|roots?|pi|infinity|factorial|choose|mod|base)\b
+    |ten|eleven|twelve|(?:twen|thir|four|for|fif|six|seven|eigh|nine)t(?:y|een)|hundred|thousand
+    |million|billion|trillion|percent
+    |isn't|isnt|than|less|more|instead|else|other|otherwise|alternatively|versus|vs|roots?|pi
+    |infinity|factorial|choose|mod|base|k
+    |(?:thir|four|fif|six|seven|eigh|nin|ten|hundred|thousand)(?:d|th)s|halves)\b
     |[0-9=<>+*/\\|~±×÷√π∞≈≠≤≥?]|n't""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -1,6 +1,5 @@
 """Texts as the comparison needs them: read, shaped, with the one text that is shown for them."""
 
-import dataclasses
 import functools
 import re
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ MAX_SHOWN = 200
 _ANSWER_IS = re.compile(r"(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """A text that was read."""
 
@@ -29,8 +28,11 @@ class Reading:
     """As it was written."""
     node: Node
     """In the shape that is compared."""
-    shown: str
-    """One text for all equal rationals: `x = 1/2`, `0.5` and `50%` are all shown as `1/2`."""
+
+    @functools.cached_property
+    def shown(self) -> str:
+        """One text for all equal rationals: `x = 1/2`, `0.5` and `50%` are all shown as `1/2`."""
+        return _shown(self.text, self.node)
 
     @property
     def percent(self) -> bool:
@@ -47,12 +49,13 @@ def read_answer(text: str) -> Reading:
     """
     tree = read(text)
     if isinstance(tree, Number):
-        return Reading(text, tree, tree, show_fraction(tree.value))
-    node = shape(evaluate(tree))
-    return Reading(text, tree, node, _shown(text, node))
+        return Reading(text, tree, tree)
+    return Reading(text, tree, shape(evaluate(tree)))
 
 
 def _shown(text: str, node: Node) -> str:
+    if isinstance(node, Number):
+        return show_fraction(node.value)
     named = naming(node)
     value = named[1][0] if named and len(named[1]) == 1 else node
     if isinstance(value, SCALARS) and not symbols(value):
@@ -72,13 +75,13 @@ def read_truth(text: str) -> Reading:
     Raises:
         Unreadable: It is not understood, or has no value.
     """
-    inner = boxed(text)
+    inner = boxed(text) if "box" in text else None
     if inner is None:
         inner = text[found.end() :] if (found := _ANSWER_IS.match(text.lstrip())) else text
     # the reader sees a currency sign in front, which cleaning would take for a mark of math
     reading = read_answer(" ".join(inner.split()))
     _check_value(reading.node)
-    return dataclasses.replace(reading, text=normal(inner))
+    return Reading(normal(inner), reading.tree, reading.node)
 
 
 def _check_value(node: Node) -> None:

@@ -101,6 +101,8 @@ def _compare(
 ) -> Decision:
     if isinstance(answer, Based) or isinstance(truth, Based):
         return Decision(answer == truth, "structure", "" if answer == truth else "different base")
+    if answer == truth:
+        return Decision(True, "structure")
     one, other = fold(answer), fold(truth)
     if isinstance(one, Number) and isinstance(other, Number):
         return _numbers(one, other, options)

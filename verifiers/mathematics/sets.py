@@ -6,6 +6,7 @@ always left to the comparison of scalars. Where an order is needed and an endpoi
 approximate value, only unions are understood.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -46,6 +47,7 @@ ALL_REALS = frozenset(
 )
 _INFINITY = Constant("oo")
 _MINUS_INFINITY = negated(_INFINITY)
+_INFINITIES = (math.inf, -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,14 @@ class Span:
     ends: tuple[float, float] | None = field(init=False, compare=False)
     """About where it begins and ends, if that is known."""
 
-    @classmethod
-    def of(cls, low: Node, high: Node, with_low: bool, with_high: bool) -> "Span":
-        """Make a span that is open at infinity however it was written."""
-        ends = real(low), real(high)
-        with_low = with_low and ends[0] not in (float("inf"), float("-inf"))
-        return cls(low, high, with_low, with_high and ends[1] not in (float("inf"), float("-inf")))
-
     def __post_init__(self) -> None:
-        """Find about where it lies."""
+        """Find about where it lies; at infinity it is open however it was written."""
         low, high = real(self.low), real(self.high)
-        ends = None if low is None or high is None else (low, high)
-        object.__setattr__(self, "ends", ends)
+        object.__setattr__(self, "ends", None if low is None or high is None else (low, high))
+        if self.with_low and low in _INFINITIES:
+            object.__setattr__(self, "with_low", False)
+        if self.with_high and high in _INFINITIES:
+            object.__setattr__(self, "with_high", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def _region(node: Node) -> Region | None:
         case Text(words) if words in ALL_REALS:
             return _REALS
         case Tuple((low, high), opening, closing) if opening in "([" and closing in ")]":
-            return Region((Span.of(low, high, opening == "[", closing == "]"),))
+            return Region((Span(low, high, opening == "[", closing == "]"),))
         case SetOf(items):
             return Region(tuple(Span(item, item, True, True) for item in items))
         case SetOperation(kind, parts):
@@ -159,9 +157,11 @@ def _alternatives(parts: list[Region | None], joined: str) -> Region | None:
         return None
     known = [part for part in parts if part is not None]
     subject = known[0].subject
-    if subject is None or any(part.subject != subject for part in known):
+    if any(part.subject != subject for part in known):
         return None
     union = Region(tuple(span for part in known for span in part.spans), subject)
+    if subject is None:
+        return union if any(map(_is_unbounded, union.spans)) else None
     if joined == "or":
         return union
     both = known[0]
@@ -171,6 +171,11 @@ def _alternatives(parts: list[Region | None], joined: str) -> Region | None:
             return None if joined else union
         both = meeting
     return replace(both, subject=subject)
+
+
+def _is_unbounded(span: Span) -> bool:
+    """Return whether a pair can only be an interval: no point is (2, ∞)."""
+    return span.ends is not None and math.inf in (-span.ends[0], span.ends[1])
 
 
 def _operation(kind: str, parts: list[Region | None]) -> Region | None:
@@ -195,9 +200,9 @@ def _complement(part: Region) -> Region | None:
         return None
     low, with_low, spans = _MINUS_INFINITY, False, []
     for span in merged.spans:
-        spans.append(Span.of(low, span.low, with_low, not span.with_low))
+        spans.append(Span(low, span.low, with_low, not span.with_low))
         low, with_low = span.high, not span.with_high
-    spans.append(Span.of(low, _INFINITY, with_low, False))
+    spans.append(Span(low, _INFINITY, with_low, False))
     return Region(tuple(span for span in spans if not _is_empty(span)), part.subject)
 
 
@@ -334,8 +339,8 @@ def _pair(left: Node, operator: str, right: Node, subject: Node) -> Region | Non
 
 def _half(operator: str, bound: Node) -> Region:
     """Return the numbers that stand in a relation to a bound."""
-    below = Span.of(_MINUS_INFINITY, bound, False, operator == "<=")
-    above = Span.of(bound, _INFINITY, operator == ">=", False)
+    below = Span(_MINUS_INFINITY, bound, False, operator == "<=")
+    above = Span(bound, _INFINITY, operator == ">=", False)
     if operator == "=":
         return Region((Span(bound, bound, True, True),))
     if operator == "!=":
@@ -350,10 +355,10 @@ def _absolute(operator: str, bound: Node) -> Region | None:
         return None
     with_bound = operator in ("<=", ">=")
     if operator in ("<", "<="):
-        return Region((Span.of(negated(bound), bound, with_bound, with_bound),))
+        return Region((Span(negated(bound), bound, with_bound, with_bound),))
     if operator in (">", ">="):
-        below = Span.of(_MINUS_INFINITY, negated(bound), False, with_bound)
-        return Region((below, Span.of(bound, _INFINITY, with_bound, False)))
+        below = Span(_MINUS_INFINITY, negated(bound), False, with_bound)
+        return Region((below, Span(bound, _INFINITY, with_bound, False)))
     return None
 
 

@@ -7,11 +7,11 @@ inside lists become one, `n = 1, 2` names both its values, `(5)` is 5.
 from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
-from types import UnionType
 from typing import Any
 
 from ..numerals import Unreadable
 from .nodes import (
+    KINDS,
     Applied,
     Based,
     Call,
@@ -58,7 +58,7 @@ def rewrite(node: Node, visit: Callable[[Node], Node | None]) -> Node:
 def _rewritten(value: Any, visit: Callable[[Node], Node | None]) -> Any:
     if isinstance(value, tuple):
         return tuple(_rewritten(part, visit) for part in value)
-    return rewrite(value, visit) if isinstance(value, Node) else value
+    return rewrite(value, visit) if type(value) in KINDS else value
 
 
 def substitute(node: Node, values: dict[str, Node]) -> Node:
@@ -66,9 +66,9 @@ def substitute(node: Node, values: dict[str, Node]) -> Node:
     return rewrite(node, lambda each: values.get(each.name) if isinstance(each, Symbol) else None)
 
 
-def holds(node: Node, kind: type | UnionType) -> bool:
-    """Return whether a node of a kind stands in a tree, itself included."""
-    return any(isinstance(each, kind) for each in walk(node))
+def holds(node: Node, *kinds: type) -> bool:
+    """Return whether a node of one of some kinds stands in a tree, itself included."""
+    return not frozenset(kinds).isdisjoint(map(type, walk(node)))
 
 
 def is_name(node: Node) -> bool:

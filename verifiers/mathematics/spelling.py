@@ -12,6 +12,9 @@ _SPACES = " \t\n\v\f\r\x85\xa0\u2009\u202f\u200b\u3000\ufeff"
 _LEADING = _SPACES + ';:,`"“”*'
 _TRAILING = _SPACES + '.;:,`"“”*'
 
+MAX_WRAPPINGS = 3
+"""Pairs of braces around a whole answer that are taken away."""
+
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "－": "-", "＋": "+", "＝": "=", "＜": "<",
     "＞": ">", "（": "(", "）": ")", "［": "[", "］": "]", "｛": "\\{", "｝": "\\}", "，": ",",
@@ -74,6 +77,13 @@ _PERCENT_COMMA = r"(?<=[0-9]),(?=[0-9]{1,3}\s*(?:\\?%|€))"
 _DOTTED = r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+,(?=[0-9])"
 _DOT_GROUPS = r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,}(?![0-9.])"
 _TIMES_TEN = r"(?<=[0-9])\s{0,4}[xX]\s{0,4}(?=10\s{0,4}(?:\^|\*\*))"
+_SQUARE_METRES = r"^([\s$]*[-+]?[0-9][0-9.,]*)\s?m(?=[²³][\s$.]*$)"
+"""As prose writes them, with the power as a sign of its own: `m^2` is the square of a variable."""
+_EMPTY_BRACES = r"(?<=[0-9°])\{\}(?![_^])|(?<=\\circ)\{\}"
+_SPACE_IN_BRACES = r"(?<=[0-9])\{\\,\}(?=[0-9]{3})"
+_COMMA_IN_BRACES = r"(?<![0-9}])([0-9]+)\{,\}([0-9]+)(?![0-9]|\{,\})"
+_DISPLAY = r"\\(?:display|text)style(?![A-Za-z])\s*"
+_OF_SETS = r"[,;|]|\\mid|\\in(?![A-Za-z])|[A-Za-z]\s*:"
 _SIGN_IN_BRACES = r"(?<![A-Za-z*_^}])\{([-+/=])\}"
 _MONEY_BEFORE = r"\$\s*[-+]?\s*[0-9.]"
 _MONEY_AFTER = r"[0-9]\s*\$\Z"
@@ -87,8 +97,11 @@ def plain(text: str) -> str:
         'x <= 3^{2}'
     """
     if "{" in text:
-        text = re.sub(_SIGN_IN_BRACES, r"\1", text)
+        text = _unbraced(text)
+    if "style" in text:
+        text = re.sub(_DISPLAY, "", text)
     if not text.isascii():
+        text = re.sub(_SQUARE_METRES, r"\1 \\text{m}", text)
         text = re.sub(_SMALL_FRACTION, _small_fraction, text)
         text = re.sub(_RAISED_RUN, lambda run: f"^{{{run[0].translate(_TO_RAISED)}}}", text)
         text = re.sub(_LOWERED_RUN, lambda run: f"_{{{run[0].translate(_TO_LOWERED)}}}", text)
@@ -133,6 +146,42 @@ def stripped(text: str) -> str:
         # half of a `\,` or `\ ` whose other half was taken
         text = text[:-1].rstrip(_TRAILING)
     return text + dots
+
+
+def _unbraced(text: str) -> str:
+    """Take away braces that hold a sign, nothing, or the whole answer."""
+    text = text.strip(_SPACES)
+    if "-}" in text or "+}" in text or "/}" in text or "=}" in text:
+        text = re.sub(_SIGN_IN_BRACES, r"\1", text)
+    if "{," in text:
+        text = re.sub(_COMMA_IN_BRACES, _decimal_comma, text)
+    if "{}" in text or "{\\,}" in text:
+        text = re.sub(_SPACE_IN_BRACES, r"\\,", re.sub(_EMPTY_BRACES, "", text))
+    for _ in range(MAX_WRAPPINGS):
+        if text[:1] != "{" or text[-1] != "}":
+            break
+        inner = text[1:-1].strip(_SPACES)
+        if not inner or re.search(_OF_SETS, inner) or not _is_balanced(inner):
+            break
+        text = inner
+    return text
+
+
+def _is_balanced(text: str) -> bool:
+    """Return whether every brace closes one that opened before it."""
+    depth = 0
+    for mark in re.findall(r"\\.|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(mark, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _decimal_comma(match: re.Match[str]) -> str:
+    r"""Read `3{,}14` as 3.14; `1{,}234` has a group of thousands."""
+    whole, decimals = match[1], match[2]
+    grouped = len(decimals) == 3 and len(whole) <= 3 and whole[0] != "0"
+    return match[0] if grouped else f"{whole}.{decimals}"
 
 
 def _small_fraction(match: re.Match[str]) -> str:

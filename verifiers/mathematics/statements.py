@@ -1,12 +1,11 @@
 """The grammar of whole answers: relations, lists, and values with words around them."""
 
-from fractions import Fraction
-
 from ..numerals import Unreadable
-from .digits import is_numeral
+from .digits import is_numeral, spelled
 from .listing import listed
 from .names import ATOMS
 from .nodes import (
+    SCALARS,
     Applied,
     Call,
     Items,
@@ -45,12 +44,6 @@ _LEADS = frozenset(
     exactly about approximately roughly thus therefore hence so then by""")
 )
 """Words after which the value comes: "we find that x < 3"."""
-_NUMBERS = {
-    word: Number(Fraction(value), None, 1 + (value > 9))
-    for value, word in enumerate(
-        str.split("zero one two three four five six seven eight nine ten eleven twelve")
-    )
-}
 _PHRASES: dict[str, Node] = {
     "all real numbers": NamedSet("R"), "all reals": NamedSet("R"), "real numbers": NamedSet("R"),
     "all integers": NamedSet("Z"), "integers": NamedSet("Z"), "positive integers": NamedSet("Z+"),
@@ -69,6 +62,8 @@ class Statements(Remarks):
         self.skip("=", "~", "\\implies", "\\therefore", "\\quad")
         node = self._quantified() if self.tokens[self.at] in ("\\forall", "\\exists") else None
         node = node or self.listing()
+        if isinstance(node, SCALARS):
+            node = self.stacked(node)
         if self.tokens[self.at]:
             raise Unreadable(f"{self.refuse()} (after the end of the expression)")
         return node
@@ -300,5 +295,5 @@ _ITEM_ENDS = (
 
 def _words(words: list[str]) -> Node:
     text = " ".join(words)
-    known = _NUMBERS.get(text) or _PHRASES.get(text)
+    known = spelled(text) or _PHRASES.get(text)
     return known if known is not None else Text(text)

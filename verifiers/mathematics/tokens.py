@@ -92,7 +92,7 @@ _TOKEN = re.compile(
     r"|\\math(?:bb|bf|cal)\s*\{\s*[RQZNC]\s*\}|\\mathbb\s*[RQZNC](?![A-Za-z])"
     r"|\\(?:begin|end)\s*\{\s*[A-Za-z]+\*?\s*\}(?:\s*\[[a-z]\])?"
     r"|\\(?:left|right)\s*[|.]|\\[hv]space\*?\{[^{}]*\}|\\(?:[hv]?phantom|(?:text)?color)\{[^{}]*\}"
-    r"|\\not\s*(?:=|\\in\b|\\equiv\b)|\\\\(?:\[[^\[\]]{1,8}\])?|\\(?:[A-Za-z]+\*?|.)"
+    r"|\\not\s*(?:=|\\in\b|\\equiv\b)|\\\\(?:\[[^\[\]]{1,8}\])?|\\(?:[A-Za-z]+|.)"
     r"|\*\*|\+/-|\+-|<=|=<|>=|=>|->|==|!=|!!|:=|<>|\.\.\.|.",
     re.DOTALL,
 )

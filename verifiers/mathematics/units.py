@@ -101,6 +101,7 @@ def canonical(unit: str) -> tuple[str, Fraction] | None:
         True
     """
     text = unit.strip().replace(" per ", "/").replace("degrees ", "").replace(".", "")
+    text = text.replace(" squared", "^2").replace(" cubed", "^3")
     if not text or len(text) > MAX_UNIT:
         return None
     dimension: dict[str, int] = {}
