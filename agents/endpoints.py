@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ..verifiers import ModelError, UsageError
 
@@ -29,6 +30,10 @@ LARGEST = 64 << 20
 
 HOPELESS = 3
 """Requests in a row that may run out of attempts before nothing more is asked."""
+
+KEPT_SECONDS = 3.0
+"""Seconds that an unused connection is kept: less than the 5 after which servers close theirs, so
+that none is closed just when it is used again."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Hosts that no proxy stands before."""
@@ -106,10 +111,11 @@ class Endpoint:
             advice: What to do about a status, for its message.
 
         Raises:
-            UsageError: The address or the key cannot be used, or httpx2 is not installed.
+            UsageError: The address or the key cannot be used, or aiohttp is not installed.
         """
-        self._client_type = _http().AsyncClient
+        self._http = _http()
         self.url = checked_url(url)
+        self._proxy = proxy_of(self.url)
         self.patience = patience or Patience()
         self._key, self._advice = checked_key(key), dict(advice or {})
         self.requests = self.retries = 0
@@ -118,7 +124,7 @@ class Endpoint:
         self._free_at = 0.0
         self._loop = asyncio.new_event_loop()
         self._slots = asyncio.Semaphore(self.patience.concurrency)
-        self._client: Any = None
+        self._session: Any = None
         self._thread = threading.Thread(target=self._run, name="rlvr-endpoint", daemon=True)
         self._thread.start()
 
@@ -218,35 +224,44 @@ class Endpoint:
         await asyncio.sleep(wait * (0.5 + random.random() / 2))
 
     async def _attempt(self, path: str, body: Any, seconds: float, raw: bool) -> "_Answer":
-        http, client, content = _http(), self._opened(), bytearray()
+        session, content = self._opened(), bytearray()
         method = "GET" if body is None else "POST"
+        # with each request: what belongs to a session goes to a proxy, too
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
             async with (
                 asyncio.timeout(seconds),
-                client.stream(method, self.url + path, json=body) as got,
+                session.request(
+                    method, self.url + path, json=body, headers=headers, allow_redirects=False
+                ) as got,
             ):
-                async for chunk in got.aiter_bytes():
+                async for chunk in got.content.iter_any():
                     content += chunk
                     if len(content) > LARGEST:
                         return _Answer(problem=f"an answer of more than {LARGEST} bytes")
-            if raw and got.is_success:
-                return _Answer(status=got.status_code, value=bytes(content))
-            return _Answer.read(got.status_code, dict(got.headers), bytes(content))
+            if raw and 200 <= got.status < 300:
+                return _Answer(status=got.status, value=bytes(content))
+            told = {name.lower(): value for name, value in got.headers.items()}
+            return _Answer.read(got.status, told, bytes(content))
         except TimeoutError:
             what = "no end" if content else "nothing"
             return _Answer(problem=f"{what} within {seconds:g} s", heard=bytes(content))
-        except http.HTTPError as error:
+        except (self._http.ClientError, OSError) as error:
             return _Answer(problem=f"{type(error).__name__}: {error}", heard=bytes(content))
 
     def _opened(self) -> Any:
-        if self._client is None:
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-            remote = urlsplit(self.url).hostname not in LOCAL
-            limits = _http().Limits(max_connections=None, max_keepalive_connections=64)
-            self._client = self._client_type(
-                headers=headers, timeout=None, trust_env=remote, limits=limits
+        """Return the connections, made on the loop that uses them."""
+        if self._session is None:
+            http = self._http
+            self._session = http.ClientSession(
+                connector=http.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
+                cookie_jar=http.DummyCookieJar(),
+                timeout=http.ClientTimeout(
+                    total=None, sock_connect=None
+                ),  # `asyncio.timeout` counts
+                proxy=self._proxy,
             )
-        return self._client
+        return self._session
 
     def _trouble(self, answer: "_Answer", path: str) -> str:
         """Return why another attempt is due; empty for an answer.
@@ -286,8 +301,8 @@ class Endpoint:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +381,26 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`, …).
+
+    Raises:
+        UsageError: It is not one that speaks HTTP.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = getproxies().get(parts.scheme) or getproxies().get("all")
+    if not proxy or host in LOCAL or proxy_bypass(host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise UsageError(
+            f"the proxy for {host} in the environment begins with '{urlsplit(proxy).scheme}://'; "
+            f"one for HTTP is needed, or NO_PROXY={host}"
+        )
+    return proxy
+
+
 def checked_key(key: str) -> str:
     """Return a key that can be sent.
 
@@ -383,10 +418,10 @@ def checked_key(key: str) -> str:
 
 def _http() -> Any:
     try:
-        import httpx2
+        import aiohttp
     except ImportError as error:
         raise UsageError(
-            f"asking a server needs httpx2, which cannot be imported here ({error}); install "
+            f"asking a server needs aiohttp, which cannot be imported here ({error}); install "
             "rlvr[openai]"
         ) from error
-    return httpx2
+    return aiohttp

@@ -17,7 +17,7 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class Transport(Protocol):
 
     advice: str
     """What to look at where a server cannot take them."""
+    names: bool
+    """Whether requests name what was handed, as they do adapters, by its label."""
 
     def publish(self, weights: Weights, label: str) -> None:
         """Take the weights that servers are handed from now on, and a name for them."""
@@ -85,24 +87,67 @@ def open_transport(name: str, *, folder: str = "", device: torch.device) -> Tran
     return FileTransport(folder) if name == "files" else EngineTransport(name, device)
 
 
+def handover_folder(prefix: str, folder: str = "") -> Path:
+    """Make a folder of its own to hand weights over in.
+
+    Args:
+        prefix: Of its name.
+        folder: Where it is made; empty: in shared memory, where there is some.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    root = folder or ("/dev/shm" if Path("/dev/shm").is_dir() else None)
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+    except OSError as error:
+        raise UsageError(
+            f"no weights can be handed over in '{root}' ({error}); it must be a folder that exists "
+            "and can be written to: give servers another one with --server-folder"
+        ) from error
+
+
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], file: Path, advice: str, **beside: str
+) -> None:
+    """Write a safetensors file into a folder of its own, which goes if there is no room.
+
+    Args:
+        tensors: Names and tensors, none of which share memory.
+        file: Its place; the folder is made.
+        advice: What to do where there is no room.
+        beside: Texts of JSON files in the same folder, by their names.
+
+    Raises:
+        ModelError: There is no room for them.
+    """
+    from safetensors.torch import save_file
+
+    place = file.parent
+    try:
+        place.mkdir(parents=True)
+        save_file(dict(tensors), file, metadata={"format": "pt"})
+        for name, text in beside.items():
+            (place / f"{name}.json").write_text(text)
+    except Exception as error:  # of safetensors' own kind, which is no OSError
+        shutil.rmtree(place, ignore_errors=True)
+        raise ModelError(
+            f"the weights could not be written to '{place}' ({error}); {advice}"
+        ) from error
+
+
 class FileTransport:
     """Weights as a checkpoint in a folder."""
 
+    names = False
+
     def __init__(self, folder: str = "") -> None:
         """Make a folder of its own in a folder; empty: in shared memory, where there is some."""
-        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        try:
-            made = tempfile.mkdtemp(prefix="rlvr-weights-", dir=folder or memory)
-        except OSError as error:
-            raise UsageError(
-                f"no weights can be handed over in '{folder or memory}' ({error}); give "
-                "--server-folder a folder that exists and can be written to"
-            ) from error
-        self.folder = Path(made)
+        self.folder = handover_folder("rlvr-weights-", folder)
         self.current: Path | None = None
         self.advice = (
-            f"the server must see the folder {made}: on another machine or in a container, give "
-            "--server-folder a folder that both share"
+            f"the server must see the folder {self.folder}: on another machine or in a container, "
+            "give --server-folder a folder that both share"
         )
 
     def publish(self, weights: Weights, label: str) -> None:
@@ -111,8 +156,6 @@ class FileTransport:
         Raises:
             ModelError: There is no room for them.
         """
-        from safetensors.torch import save_file
-
         seen: set[int] = set()
         tensors: dict[str, torch.Tensor] = {}
         for name, tensor in weights:
@@ -120,15 +163,8 @@ class FileTransport:
             tensors[name] = plain.clone() if plain.data_ptr() in seen else plain
             seen.add(plain.data_ptr())
         place = self.folder / label
-        place.mkdir(parents=True)
-        try:
-            save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-        except Exception as error:  # of safetensors' own kind, which is no OSError
-            shutil.rmtree(place)
-            raise ModelError(
-                f"the weights could not be written to '{place}' ({error}); give --server-folder a "
-                "folder with room for them"
-            ) from error
+        room = "give --server-folder a folder with room for them"
+        save_tensors(tensors, place / "model.safetensors", room)
         self.current = place
 
     def hand(self, server: Receiver, *, again: bool) -> None:
@@ -153,6 +189,8 @@ class EngineTransport:
     Each server is a communicator of its own, with this process as rank 0; they are served one after
     the other. Never run yet on a machine of this project with the devices that it needs.
     """
+
+    names = False
 
     def __init__(self, backend: str, device: torch.device) -> None:
         """Take over a backend of vLLM's, `nccl` or `ipc`.

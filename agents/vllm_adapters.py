@@ -13,21 +13,27 @@ found by, so that no prefix of a former one is ever used.
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..verifiers import ModelError
+from .endpoints import EndpointError
 from .engines import base_of
+from .transports import Receiver, Weights, handover_folder, save_tensors
 from .vllm_settings import RANKS
 
 
 def adapter_rank(model: Any) -> int:
     """Return the greatest rank of a model's adapters; 0 if it has none."""
     return max((layer.r[name] for _, layer, name in _layers(model)), default=0)
+
+
+def adapter_targets(model: Any) -> list[str]:
+    """Return the names of the layers that have adapters, without their places."""
+    return sorted({place.rpartition(".")[2] for place, _, _ in _layers(model)})
 
 
 def adapter_problem(model: Any) -> str:
@@ -82,9 +88,9 @@ def _layers(model: Any) -> Iterator[tuple[str, Any, str]]:
 class AdapterFolder:
     """Where adapters are handed over: one folder each, of which the last one stays."""
 
-    def __init__(self) -> None:
-        """Make the place, in shared memory where there is such."""
-        self.root = Path(tempfile.mkdtemp(prefix="rlvr-adapters-", dir=shared_memory()))
+    def __init__(self, folder: str = "") -> None:
+        """Make the place in a folder; empty: in shared memory, where there is some."""
+        self.root = handover_folder("rlvr-adapters-", folder)
         self.count = 0
         """How many have been written; the number of the last one."""
 
@@ -94,21 +100,17 @@ class AdapterFolder:
         Raises:
             ModelError: There is no room.
         """
-        from safetensors.torch import save_file
-
         self.count += 1
         place = self.root / str(self.count)
         rank = next(a.shape[0] for name, a in tensors.items() if ".lora_A." in name)
         targets = sorted({name.split(".")[-3] for name in tensors})
         config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": targets}
-        try:
-            place.mkdir()
-            save_file(dict(tensors), place / "adapter_model.safetensors", metadata={"format": "pt"})
-            (place / "adapter_config.json").write_text(json.dumps(config))
-        except OSError as error:
-            raise ModelError(
-                f"the adapters could not be written to '{place}' ({error}); make room there"
-            ) from error
+        save_tensors(
+            tensors,
+            place / "adapter_model.safetensors",
+            "make room there",
+            adapter_config=json.dumps(config),
+        )
         return self.count, place
 
     def drop(self, number: int) -> None:
@@ -120,6 +122,49 @@ class AdapterFolder:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def shared_memory() -> str | None:
-    """Return the folder of shared memory, where there is one."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+class AdapterTransport:
+    """Adapters on their way to servers that were started to serve them, on this machine.
+
+    Each hand-over has a name of its own, which requests ask for, and the server a new number for
+    each name. A request keeps the adapters that it named, so that servers are handed others while
+    none is under way.
+    """
+
+    names = True
+
+    def __init__(self, folder: str = "") -> None:
+        """Make the place; `folder` as for `AdapterFolder`."""
+        self.folder = AdapterFolder(folder)
+        self.advice = f"the server must see the folder {self.folder.root}, and serve adapters"
+        self._label, self._place = "", Path()
+        self._held: dict[str, str] = {}
+        """From a server's address to the name of the adapters that it has."""
+
+    def publish(self, weights: Weights, label: str) -> None:
+        """Write the adapters.
+
+        Raises:
+            ModelError: There is no room for them.
+        """
+        _, self._place = self.folder.write(dict(weights))
+        self._label = label
+
+    def hand(self, server: Receiver, *, again: bool) -> None:
+        """Have a server load the files in place of the former ones."""
+        for name in (self._held.pop(server.url, ""), self._label if again else ""):
+            if name:
+                with suppress(EndpointError):  # a server that was restarted knows no name
+                    server.tell("/v1/unload_lora_adapter", {"lora_name": name}, raw=True)
+        asked = {"lora_name": self._label, "lora_path": str(self._place)}
+        server.tell("/v1/load_lora_adapter", asked, raw=True)
+        self._held[server.url] = self._label
+
+    def drop_former(self) -> None:
+        """Delete all files but the last."""
+        for place in self.folder.root.iterdir():
+            if place != self._place:
+                shutil.rmtree(place)
+
+    def close(self) -> None:
+        """Delete the place."""
+        self.folder.close()

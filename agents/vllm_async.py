@@ -6,12 +6,16 @@ loops of their own: so it has a thread with a loop here, which does nothing but 
 The process may end (killed, out of memory) or stop answering. Either is noticed, another is started
 and handed the current weights, and what it was drawing is drawn again: with the same seeds, hence
 as it would have been. Nothing of a completion that is not whole is ever handed on.
+
+Weights may change while completions are drawn (`load(..., in_flight=True)`): these are frozen, what
+they hold in the cache is computed again with the new weights, and they say which drew which tokens.
 """
 
 import asyncio
 import atexit
 import shutil
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,7 +28,8 @@ from ..verifiers import ModelError, UsageError
 from .transports import FileTransport
 from .types import Completion, Sampling
 from .vllm_child import Child
-from .vllm_engine import Parameters, VLLMEngine
+from .vllm_engine import VLLMEngine
+from .vllm_requests import Parameters
 from .vllm_settings import engine_options, import_vllm, sleeps
 
 T = TypeVar("T")
@@ -37,6 +42,9 @@ ATTEMPTS = 6
 
 PULSE = 5.0
 """Seconds between two looks at whether the process answers, while it draws."""
+
+LOOK = 0.2
+"""Seconds between two looks at whether the process lives, while it is asked for something."""
 
 
 class AsyncEngine(VLLMEngine):
@@ -56,6 +64,7 @@ class AsyncEngine(VLLMEngine):
         dtype: str = "float32",
         max_rows: int = 256,
         rank: int = 0,
+        targets: Sequence[str] = (),
         patience: float = 300.0,
         say: Callable[[str], None] = lambda text: None,
         **settings: Any,
@@ -70,6 +79,7 @@ class AsyncEngine(VLLMEngine):
             dtype: Of weights and computation.
             max_rows: Sequences that are computed at the same time at most.
             rank: Of the adapters that are to be served; 0: none are.
+            targets: Names of the layers that have them.
             patience: Seconds without an answer after which the process counts as hung.
             say: Told what goes wrong and what is done about it.
             settings: More arguments of `vllm.LLM`, such as `gpu_memory_utilization`.
@@ -86,6 +96,7 @@ class AsyncEngine(VLLMEngine):
             dtype=dtype,
             max_rows=max_rows,
             rank=rank,
+            targets=targets,
             settings=settings,
         )
         super().__init__(options, end_ids=end_ids, rank=rank)
@@ -95,7 +106,9 @@ class AsyncEngine(VLLMEngine):
         self._folder, self._closed, self._asleep = Path(folder), False, False
         self._files = FileTransport()
         self.child = Child(options, self._folder)
-        self._loads = self._count = self._starts = self._drawing = 0
+        self._coming = self._label
+        """Label of what the process is to have."""
+        self._count = self._starts = self._drawing = 0
         self._under_way = self._lost = 0
         self._ready = False
         """Whether the process has the current weights."""
@@ -107,6 +120,7 @@ class AsyncEngine(VLLMEngine):
         atexit.register(self.close)
         try:
             self._call(self._start())
+            self.labelled = hasattr(self.child.llm, "update_weight_version")
         except BaseException:
             self.close()
             raise
@@ -197,9 +211,10 @@ class AsyncEngine(VLLMEngine):
                 except ModelError as error:
                     self._say(f"warning: {error}")
                 else:
+                    version = self._versions[self._coming]
                     self._say(
-                        f"the engine has the weights of update {self.version} again; {self._lost} "
-                        "completions are drawn again"
+                        f"the engine has the weights of update {version} again; "
+                        f"{self._lost} completions are drawn again"
                     )
                     self._lost = 0
             return self.child.llm
@@ -227,39 +242,60 @@ class AsyncEngine(VLLMEngine):
         Raises:
             ModelError: It refuses, does not answer, or has ended.
         """
-        try:
-            return await asyncio.wait_for(call, self._patience)
-        except TimeoutError as error:
+        answer, until = asyncio.ensure_future(call), time.monotonic() + self._patience
+        while not answer.done() and self.child.alive and time.monotonic() < until:
+            await asyncio.wait([answer], timeout=min(LOOK, self._patience))
+        if not answer.done():
+            answer.cancel()
+            if not self.child.alive:  # then vLLM's client waits for ever
+                raise ModelError("the engine's process has ended")
             self._say(f"warning: the engine has not answered for {self._patience:g} s")
             self.child.kill()
-            raise ModelError("the engine does not answer") from error
+            raise ModelError("the engine does not answer")
+        try:
+            return answer.result()
         except Exception as error:
             raise ModelError(f"the engine failed: {error or type(error).__name__}") from error
 
-    async def _bring(self) -> None:
-        """Hand the process the current weights, and have it forget every cached prefix."""
+    async def _bring(self, *, keep: bool = False) -> None:
+        """Hand it the current weights, and drop every cached prefix; `keep`: freeze completions."""
         self._ready, llm = False, self.child.llm
+        if keep:
+            await self._asked(llm.pause_generation(mode="keep", clear_cache=False))
         if self._files.current is not None:
             asked = {"weights_path": str(self._files.current)}
             await self._asked(llm.collective_rpc("reload_weights", kwargs=asked))
         if self._request is not None:
             await self._asked(llm.add_lora(self._request))
-        await self._forget()
+        await self._forget(running=keep)
+        if self.labelled:
+            await self._asked(llm.update_weight_version(self._coming))
+        if keep:
+            await self._asked(llm.resume_generation())
         self._ready = True
 
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Take new weights, and forget every cached prefix.
+    def load(
+        self,
+        weights: Iterable[tuple[str, torch.Tensor]],
+        version: int,
+        *,
+        in_flight: bool = False,
+    ) -> None:
+        """Take new weights, and forget every cached prefix; as for `LocalEngine.load`.
 
         Raises:
             UsageError: Completions are being drawn.
             ModelError: vLLM could not take the weights.
         """
-        self._check_idle()
-        self._loads += 1
-        self._files.publish(weights, str(self._loads))
-        self._call(self._renew())
+        keep = in_flight and self.updates_in_flight
+        if not keep:
+            self._check_idle()
+        coming = self._new_label(version)
+        self._files.publish(weights, coming)
+        self._coming = coming
+        self._call(self._renew(keep=keep))
         self._files.drop_former()
-        self.version = version
+        self._label = coming
 
     def adapt(self, tensors: Mapping[str, torch.Tensor], version: int) -> None:
         """Take new adapters in place of the former ones, and forget every cached prefix.
@@ -271,20 +307,24 @@ class AsyncEngine(VLLMEngine):
         self._check_idle()
         former = self._request
         self._request = self._written(tensors)
+        self._coming = self._new_label(version)
         self._call(self._renew(former))
         self._drop(former)
-        self.version = version
+        self._label = self._coming
 
-    async def _renew(self, former: Any = None) -> None:
+    async def _renew(self, former: Any = None, *, keep: bool = False) -> None:
         """Hand over what is current now; a process that has ended is started again first."""
         while True:
             llm = await self._well()
             try:
-                await self._bring()
+                async with self._mending:
+                    await self._bring(keep=keep)
                 if former is not None:
                     await self._asked(llm.remove_lora(former.lora_int_id))
                 return
             except ModelError:
+                if keep:  # what it has frozen is drawn again, by another process
+                    self.child.kill()
                 if llm is self.child.llm and self.child.alive:
                     raise
 
@@ -303,9 +343,10 @@ class AsyncEngine(VLLMEngine):
         """
         self._call(self._forget())
 
-    async def _forget(self) -> None:
+    async def _forget(self, *, running: bool = False) -> None:
+        how = [True] if running else []
         for _ in range(100):  # requests that are being aborted may still hold some
-            if await self._asked(self.child.llm.reset_prefix_cache()) is not False:
+            if await self._asked(self.child.llm.reset_prefix_cache(*how)) is not False:
                 return
             await asyncio.sleep(0.05)
         raise ModelError("vLLM did not drop its cached prefixes: requests are running")

@@ -1,4 +1,4 @@
-"""One vLLM server: the connections to it, the weights it has, and its recovery.
+"""One vLLM server: the weights it has, and its recovery.
 
 The weights of a server have a label. What it has lost by a restart is seen from it, and given back.
 Weights change between two pauses: in the first, running completions are frozen where the server can
@@ -8,56 +8,34 @@ that they hold had been computed with the new weights.
 """
 
 import asyncio
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..verifiers import ModelError, UsageError
-from .endpoints import LOCAL, Endpoint, EndpointError, Patience
+from .endpoints import EndpointError
 from .transports import Transport
 from .vllm_drawing import Piece
-from .vllm_masks import MOST_SHOWN
-from .vllm_process import PROCESSOR, ServerProcess
-
-GENERATE = "/inference/v1/generate"
+from .vllm_endpoint import GENERATE, LOOK_SECONDS, VLLMEndpoint
+from .vllm_process import ServerProcess
 
 LOADING = "loading"
 """Label of weights that are half old, half new."""
-
-ADVICE = {
-    401: "a server that is trained through asks for no key; start it without --api-key",
-    403: "start it with --enable-scale-out",
-    404: "a vLLM server from 0.26 on has this path: from 0.32 on with --enable-scale-out, and the "
-    "paths that change weights with the environment variable VLLM_SERVER_DEV_MODE=1; "
-    "rlvr.agents.vllm_process.start_server starts one with all that is needed",
-    405: "start it with the environment variable VLLM_SERVER_DEV_MODE=1",
-}
-"""What to do about a status."""
 
 STRIKES = 2
 """Requests that a server may leave unanswered, one after the other, before it is restarted."""
 
 
-LOOK_SECONDS = 30.0
-"""Seconds in which a server says that it is there."""
-
 QUIET_SECONDS = 5.0
 """Seconds after which a server that said nothing may have been restarted: less than a start takes.
 It is asked for its label then, because an answer that breaks off has none."""
 
-PREEMPTED = re.compile(
-    rb"^vllm:num_preemptions(?:_total)?(?:\{[^\n]*\})? ([0-9.e+]+)$", re.MULTILINE
-)
-"""Completions that a full cache has put back, in a server's metrics."""
 
-
-class Server:
-    """One server: its connections, and whether it has the weights that it should have."""
+class Server(VLLMEndpoint):
+    """One server, and whether it has the weights that it should have."""
 
     def __init__(
         self,
@@ -67,15 +45,14 @@ class Server:
         transport: Transport,
         say: Callable[[str], None],
     ) -> None:
-        self.process = where if isinstance(where, ServerProcess) else None
-        self.url = where if isinstance(where, str) else where.url
-        patience = Patience(timeout=timeout, attempts=3, concurrency=1 << 16)
-        self.endpoint = Endpoint(self.url, patience, advice=ADVICE)
-        self.recovery, self.transport, self._say = recovery, transport, say
+        super().__init__(where, timeout, recovery, say)
+        self.transport = transport
         self.label = ""
         """Of the weights that it was last handed."""
         self.labelled = False
         """Whether it says which weights drew which tokens."""
+        self._under_way: set[object] = set()
+        """Requests for completions that have not been answered."""
         self.updates = 0
         """How often it was handed weights."""
         self.updating = False
@@ -85,11 +62,6 @@ class Server:
         self._heard = 0.0
         self._lock = threading.Lock()
         self._reviving = False
-        if urlsplit(self.url).hostname not in LOCAL:
-            say(
-                f"warning: {self.url} is not on this machine; whoever reaches it can change its "
-                "weights, so bind it to 127.0.0.1 or keep it behind a firewall"
-            )
 
     async def draw(self, body: Mapping[str, Any]) -> Piece:
         """Ask once for a completion; what comes of a request that fails is what it had drawn.
@@ -97,14 +69,21 @@ class Server:
         Raises:
             EndpointError: No request of the kind will do.
         """
+        mark = object()
+        self._under_way.add(mark)
         try:
+            if self.named and self.updating:  # an update waits for the end of what it finds here
+                return Piece(trouble="an update of the adapters")
             content = await self.endpoint.ask(GENERATE, body, attempts=1, raw=True)
         except EndpointError as error:
-            if 400 <= error.status < 500 and error.status not in (408, 429):
+            unknown = error.status == 404 and "model" in body  # adapters that it does not have
+            if 400 <= error.status < 500 and error.status not in (408, 429) and not unknown:
                 raise
             found = Piece.read(error.heard)
             found.trouble = str(error)
             return found
+        finally:
+            self._under_way.discard(mark)
         self._heard = time.monotonic()
         return Piece.read(content)
 
@@ -122,76 +101,6 @@ class Server:
         if found["weight_version"] == self.label:
             return ""
         return f"{self.url} has weights that were not handed: '{found['weight_version']}'"
-
-    def tell(self, path: str, body: Any = None, **how: Any) -> Any:
-        """Ask once, from a thread."""
-        how = {"attempts": 1, "timeout": self.recovery, **how}
-        return self.endpoint.submit(path, body, **how).result()
-
-    def all(
-        self, prompts: Sequence[Sequence[int]], parameters: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """Draw behind prompts, all at the same time."""
-        bodies = [{"token_ids": list(ids), "sampling_params": parameters} for ids in prompts]
-        futures = [self.endpoint.submit(GENERATE, body) for body in bodies]
-        return [future.result() for future in futures]
-
-    def context(self) -> int:
-        """Return the longest sequence in tokens."""
-        found = self.tell("/v1/models")
-        try:
-            return int(found["data"][0]["max_model_len"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{self.url} is no vLLM server: /v1/models gives no max_model_len; give the "
-                "address without /v1"
-            ) from error
-
-    def check(self, vocabulary: int) -> None:
-        """Check that log-probabilities are those of the distribution drawn from.
-
-        With one token allowed, that token's is 0; before processing it is the model's. So it is
-        with a row of padding allowed besides, if that is cut off as it should be.
-
-        Raises:
-            UsageError: They are not.
-        """
-        if abs(self._allowed([0])) > 1e-3:
-            raise UsageError(
-                f"{self.url} gives log-probabilities of another distribution than it draws from; "
-                "start it with --logprobs-mode processed_logprobs"
-            )
-        if abs(self._allowed([0, vocabulary])) > 1e-3:
-            raise UsageError(
-                f"{self.url} draws from more tokens than the tokenizer's {vocabulary}; start it "
-                f"with --logits-processors {PROCESSOR} --additional-config "
-                f"'{{\"vocabulary\": {vocabulary}}}'"
-            )
-
-    def _allowed(self, tokens: Sequence[int]) -> float:
-        """Return log p of a token drawn from some alone; 0 if there are no such tokens."""
-        asked = {"max_tokens": 1, "logprobs": 0, "temperature": 1.0, "detokenize": False}
-        try:
-            (found,) = self.all([[0]], {**asked, "allowed_token_ids": list(tokens)})
-        except EndpointError as error:
-            if error.status == 400 and len(tokens) > 1:  # the output layer has no padding
-                return 0.0
-            raise
-        return float(found["choices"][0]["logprobs"]["content"][0]["logprob"])
-
-    def lists(self, count: int) -> str:
-        """Say why it cannot list so many of the likeliest tokens; empty if it can."""
-        asked = {"max_tokens": 1, "logprobs": count, "temperature": 1.0, "detokenize": False}
-        try:
-            self.all([[0]], asked)
-        except EndpointError as error:
-            if error.status != 400:
-                raise
-            return (
-                f"{self.url} does not list {count} tokens; start it with --max-logprobs "
-                f"{MOST_SHOWN}"
-            )
-        return ""
 
     def strike(self, trouble: str) -> None:
         """Note a request without an answer; those that hang together count as one."""
@@ -293,15 +202,18 @@ class Server:
 
     def _take(self, label: str, *, keep: bool, again: bool) -> None:
         """Have it load the published weights, while nothing is drawn."""
-        keep = keep and self.labelled
+        keep = keep and self.labelled and not self.transport.names  # a request keeps its adapters
         self.updating = True
         self.updates += 1
         try:
             self._pause(keep)
+            if self.transport.names:
+                self._take_back()
             self._name(LOADING)  # so that half of the weights have no good name
             self._load(again)
             self.forget(running=keep)
             self._name(label)
+            self.named = {"model": label} if self.transport.names else {}
             self.label = label
             self.tell("/resume", {})
         except BaseException:
@@ -314,6 +226,20 @@ class Server:
     def _pause(self, keep: bool) -> None:
         """Stop drawing: freeze what runs, or have it end as it is."""
         self.tell("/pause?mode=keep&clear_cache=false" if keep else "/pause?mode=abort", {})
+
+    def _take_back(self) -> None:
+        """Wait until nothing is asked for by the name of adapters that are about to go.
+
+        A request that came behind the pause waits in the server, and would load them again.
+        """
+        deadline = time.monotonic() + LOOK_SECONDS
+        while self._under_way:
+            if time.monotonic() > deadline:
+                raise EndpointError(
+                    f"{self.url} holds on to {len(self._under_way)} requests in a pause"
+                )
+            time.sleep(0.01)
+            self._pause(keep=False)
 
     def _free(self) -> None:
         """Let those who wait for frozen completions know that these do not go on."""
@@ -355,41 +281,3 @@ class Server:
             if time.monotonic() > deadline:
                 raise ModelError(f"{self.url} did not drop its cached prefixes")
             time.sleep(0.05)
-
-    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Return log p of every token but the first, over the whole output layer, in nats."""
-        asked = {"max_tokens": 1, "prompt_logprobs": 0, "temperature": 1.0, "detokenize": False}
-        found = self.all(sequences, asked)
-        return [
-            _scores(ids[1:], answer["prompt_logprobs"][1:])
-            for ids, answer in zip(sequences, found, strict=True)
-        ]
-
-    def resume(
-        self, prompts: Sequence[Sequence[int]], count: int
-    ) -> list[tuple[list[int], list[float]]]:
-        """Draw exactly `count` tokens behind each prompt, through the prefix cache."""
-        asked: dict[str, Any] = {"max_tokens": count, "logprobs": 0, "temperature": 1.0, "seed": 0}
-        found = self.all(prompts, {**asked, "ignore_eos": True, "detokenize": False})
-        drawn = [answer["choices"][0] for answer in found]
-        return [
-            (one["token_ids"], [float(c["logprob"]) for c in one["logprobs"]["content"]])
-            for one in drawn
-        ]
-
-    def preempted(self) -> float:
-        """Return how many completions a full cache has put back since it was started."""
-        try:
-            text = self.tell("/metrics", raw=True, timeout=LOOK_SECONDS)
-        except EndpointError:
-            return 0.0
-        return sum(float(count) for count in PREEMPTED.findall(text))
-
-    def close(self) -> None:
-        self.endpoint.close()
-        if self.process:
-            self.process.close()
-
-
-def _scores(tokens: Sequence[int], ranked: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(table[str(t)]["logprob"]) for t, table in zip(tokens, ranked, strict=True)]

@@ -18,9 +18,7 @@ from .engines import AdaptedEngine, Engine, named_weights
 from .transformers_policy import eos_ids
 from .types import Completion, Sampling
 from .vllm_adapters import adapter_tensors
-from .vllm_starting import save_for_engine, start_engine, start_own_server, vocabulary_of
-
-__all__ = ["VLLMPolicy", "save_for_engine", "vocabulary_of"]
+from .vllm_starting import start_engine, start_servers, vocabulary_of
 
 
 class VLLMPolicy:
@@ -88,7 +86,7 @@ class VLLMPolicy:
             TrainingStopped: It computes something else than the model.
         """
         from .vllm_async import AsyncEngine
-        from .vllm_engine import LocalEngine
+        from .vllm_local import LocalEngine
 
         kind: Any = LocalEngine
         if aside:
@@ -132,25 +130,22 @@ class VLLMPolicy:
             ModelError: A server does not answer, or does not start.
             TrainingStopped: It computes something else than the model.
         """
-        from .transports import open_transport
-        from .vllm_server import ServerEngine
-
         if servers and flags:
             raise UsageError(
                 f"{', '.join(flags)}: a running server has its settings already; start it with "
                 "them, or name no server, and one is started here"
             )
-        way = open_transport(transport, folder=folder, device=model.device)
-        engine = ServerEngine(
-            servers or [start_own_server(model, tokenizer, max_rows, flags or {}, transport)],
-            vocabulary=vocabulary_of(model, tokenizer),
-            end_ids=eos_ids(model, tokenizer),
-            transport=way,
-            decode=lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True),
+        engine = start_servers(
+            servers,
+            model,
+            tokenizer,
+            max_rows,
+            flags or {},
+            transport=transport,
+            folder=folder,
             **settings,
         )
         try:
-            engine.load(named_weights(model), 0)
             return cls(engine, model, tokenizer, thoughts=thoughts)
         except BaseException:
             engine.close()
@@ -210,7 +205,7 @@ class VLLMPolicy:
         Args:
             weights: A state dict that the learner's model takes first; `None`: its own.
             in_flight: Whether completions that are being drawn, from another thread, go on with
-                the new weights; only servers can do so.
+                the new weights, as far as the engine can (`updates_in_flight`).
 
         Returns:
             The version that completions carry from now on.
@@ -240,17 +235,16 @@ class VLLMPolicy:
 
     def _hand_over(self, version: int, in_flight: bool) -> None:
         """Send the weights, or the adapters alone where they are served beside them."""
-        if in_flight:
-            if not getattr(self.engine, "updates_in_flight", False):
-                raise UsageError(
-                    "this engine takes weights between completions alone; wait for them, or draw "
-                    "through servers (--policy vllm-server)"
-                )
-            self.engine.load(named_weights(self.model), version, in_flight=True)  # pyright: ignore
-        elif isinstance(self.engine, AdaptedEngine) and self.engine.adapters is not None:
-            self.engine.adapt(adapter_tensors(self.model), version)
+        if in_flight and not getattr(self.engine, "updates_in_flight", False):
+            raise UsageError(
+                "this engine takes weights between completions alone; wait for them, or draw "
+                "through servers (--policy vllm-server)"
+            )
+        how: dict[str, Any] = {"in_flight": True} if in_flight else {}
+        if isinstance(self.engine, AdaptedEngine) and self.engine.adapters is not None:
+            self.engine.adapt(adapter_tensors(self.model), version, **how)
         else:
-            self.engine.load(named_weights(self.model), version)
+            self.engine.load(named_weights(self.model), version, **how)
 
     def _cached_share(self) -> float:
         """Return the share of prompts' tokens that a prefix cache had, since the last time."""

@@ -4,6 +4,7 @@ Bound to loopback: the routes that change weights ask nobody who they are.
 """
 
 import atexit
+import itertools
 import json
 import os
 import shutil
@@ -21,10 +22,13 @@ from typing import Any
 from ..verifiers import ModelError
 from .transports import free_port
 from .vllm_masks import MOST_SHOWN
-from .vllm_settings import ENVIRONMENT, PROCESSOR
+from .vllm_settings import ENVIRONMENT, PROCESSOR, adapter_options, refuse_on_a_cpu
 
 SCALE_OUT = "--enable-scale-out"
 """Opens the route from token ids to token ids, from vLLM 0.32 on; earlier it always is open."""
+
+TARGETS = "--lora-target-modules"
+"""Keeps the output layer without adapters; older versions do not know it."""
 
 STREAMED = 16
 """Tokens between two pieces of an answer, and so those that are lost with a server at most."""
@@ -115,12 +119,15 @@ class ServerProcess:
             )
 
     def _drop_unknown_flag(self) -> bool:
-        """Leave out the flag that older versions do not know; returns whether that was it."""
-        known = SCALE_OUT not in self.words
-        if known or "unrecognized arguments" not in self._tail():
+        """Leave out flags that older versions do not know; returns whether those were it."""
+        if "unrecognized arguments" not in (tail := self._tail()):
             return False
-        self.words.remove(SCALE_OUT)
-        return True
+        unknown = [flag for flag in (SCALE_OUT, TARGETS) if flag in self.words and flag in tail]
+        for flag in unknown:
+            at = self.words.index(flag)
+            values = itertools.takewhile(lambda word: word[:2] != "--", self.words[at + 1 :])
+            del self.words[at : at + 1 + len(list(values))]
+        return bool(unknown)
 
     def _healthy(self) -> bool:
         try:
@@ -171,6 +178,8 @@ def start_server(
     environment: Mapping[str, str] | None = None,
     owned: bool = False,
     transport: str = "files",
+    rank: int = 0,
+    targets: Sequence[str] = (),
     **settings: Any,
 ) -> ServerProcess:
     """Start a server on loopback that can be trained through.
@@ -186,6 +195,8 @@ def start_server(
         environment: More environment variables, such as `CUDA_VISIBLE_DEVICES`.
         owned: Whether the folder goes when the server is closed.
         transport: How it is to be handed weights: one of `policies.TRANSPORTS`.
+        rank: Of the adapters that it is to serve beside the weights; 0: none.
+        targets: Names of the layers that have them.
         settings: More flags of the server: `tensor_parallel_size=2`; `True` gives a bare flag.
 
     Raises:
@@ -198,13 +209,15 @@ def start_server(
         dtype=dtype,
         max_rows=max_rows,
         transport=transport,
-        settings=settings,
+        settings={**adapter_options(rank, targets), **settings},
     )
     fixed = {
         "VLLM_SERVER_DEV_MODE": "1",  # the routes that change weights
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
         "PYTHONSAFEPATH": "1",
     }
+    if rank:
+        fixed["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if transport == "ipc":
         fixed["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # handles of memory travel pickled
     return ServerProcess(
@@ -229,6 +242,7 @@ def server_words(
     """Return the flags of a server that can be trained through; as for `start_server`."""
     import torch
 
+    refuse_on_a_cpu(settings)
     flags: dict[str, Any] = {
         "model": folder,
         "dtype": dtype,
@@ -249,5 +263,6 @@ def server_words(
     words = [SCALE_OUT]
     for name, value in {**flags, **settings}.items():
         if value is not False:
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ..verifiers import ModelError, UsageError
-from . import vllm_masks
+from . import vllm_masks, vllm_requests
 from .transports import FileTransport, Transport, new_name
 from .types import Completion, Sampling
 from .vllm_control import Server
@@ -42,8 +42,6 @@ class ServerEngine:
 
     apart = True
     """Whether it draws in other processes."""
-    updates_in_flight = True
-    """Whether `load` can leave completions running."""
 
     def __init__(
         self,
@@ -105,11 +103,7 @@ class ServerEngine:
             UsageError: The prompt is empty or leaves no room in the context.
             ModelError: No server drew it.
         """
-        if not 0 < len(prompt_ids) < self.context:
-            raise UsageError(
-                f"a prompt must have 1 to {self.context - 1} tokens for these servers' context of "
-                f"{self.context}, got {len(prompt_ids)}"
-            )
+        vllm_requests.check_prompt(len(prompt_ids), self.context)
         drawing = Drawing(
             [int(token) for token in prompt_ids],
             sampling,
@@ -185,25 +179,18 @@ class ServerEngine:
 
     def _body(self, drawing: Drawing, server: Server) -> dict[str, Any]:
         pieces = {"stream_interval": STREAMED} if server.labelled else {}  # known as long as labels
+        parameters = vllm_requests.drawn(
+            drawing.sampling,
+            tokens=drawing.left,
+            seed=drawing.seed,
+            end_ids=self.end_ids,
+            vocabulary=self.vocabulary,
+        )
         return {
+            **server.named,
             "token_ids": [*drawing.prompt, *drawing.tokens],
-            "sampling_params": {**self._parameters(drawing), **pieces},
+            "sampling_params": {**parameters, **pieces},
             "stream": True,
-        }
-
-    def _parameters(self, drawing: Drawing) -> dict[str, Any]:
-        sampling = drawing.sampling
-        return {
-            "max_tokens": drawing.left,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "stop": list(sampling.stop),
-            "detokenize": bool(sampling.stop),
-            "stop_token_ids": list(self.end_ids),
-            "seed": drawing.seed,
-            "logprobs": vllm_masks.shown(sampling, self.vocabulary),
         }
 
     def mask_problem(self, sampling: Sampling) -> str:
@@ -247,6 +234,35 @@ class ServerEngine:
             list(pool.map(lambda server: server.bring(label, keep=in_flight), self._servers))
         self.transport.drop_former()
         self.version, self._settled = version, label
+
+    @property
+    def adapters(self) -> Transport | None:
+        """How adapters get there, if they are served beside the weights."""
+        return self.transport if self.transport.names else None
+
+    @property
+    def updates_in_flight(self) -> bool:
+        """Whether `load` and `adapt` can leave completions running while the canary looks."""
+        return all(server.scores_together for server in self._servers)
+
+    def adapt(
+        self, tensors: Mapping[str, torch.Tensor], version: int, *, in_flight: bool = False
+    ) -> None:
+        """Hand all servers new adapters in place of the former ones.
+
+        Args:
+            tensors: Under the names of peft's files.
+            version: As for `load`.
+            in_flight: As for `load`; what is being drawn by the former ones is taken back, and goes
+                on behind its tokens with the new ones.
+
+        Raises:
+            UsageError: Completions are being drawn, or the servers were started without adapters.
+            ModelError: A server did not take them.
+        """
+        if self.adapters is None:
+            raise UsageError("the servers serve no adapters; load the weights, merged")
+        self.load(tensors.items(), version, in_flight=in_flight)
 
     def forget(self) -> None:
         """Drop all cached prefixes: they were computed with other weights.

@@ -35,7 +35,8 @@ OURS = {
     **dict.fromkeys(("logprobs_mode", "logits_processors", "additional_config", "max_logprobs"),
                     "log-probabilities are those that are drawn from, over the tokenizer's tokens"),
     "generation_config": "the run's own sampling settings alone decide how tokens are drawn",
-    **dict.fromkeys(("enable_lora", "max_lora_rank", "max_loras"), "it follows lora_rank"),
+    **dict.fromkeys(("enable_lora", "max_lora_rank", "max_loras", "lora_target_modules"),
+                    "it follows lora_rank"),
     "skip_tokenizer_init": "stop texts need the tokenizer",
 }  # fmt: skip
 """Arguments that are not the user's, and why."""
@@ -119,14 +120,19 @@ def check_names(settings: Mapping[str, Any]) -> None:
     if not settings:
         return
     vllm = import_vllm()
-    from vllm.engine.arg_utils import EngineArgs  # pyright: ignore[reportMissingImports]
-
-    named = {field.name for field in dataclasses.fields(EngineArgs)}
     parameters = inspect.signature(vllm.LLM.__init__).parameters.values()
-    named |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - {"self"}
+    named = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - {"self"}
+    named |= _arguments()
     for name in settings:
         if name not in named:
             raise unknown("setting of vLLM's engine", name, named - set(OURS))
+
+
+def _arguments() -> set[str]:
+    """Return the arguments of an engine of the installed version."""
+    from vllm.engine.arg_utils import EngineArgs  # pyright: ignore[reportMissingImports]
+
+    return {field.name for field in dataclasses.fields(EngineArgs)}
 
 
 def engine_options(
@@ -137,6 +143,7 @@ def engine_options(
     dtype: str,
     max_rows: int,
     rank: int = 0,
+    targets: Sequence[str] = (),
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the arguments of an engine.
@@ -148,12 +155,14 @@ def engine_options(
         dtype: Of weights and computation.
         max_rows: Sequences that are computed at the same time at most.
         rank: Of the adapters that are to be served; 0: none are.
+        targets: Names of the layers that have them.
         settings: The user's.
 
     Raises:
-        UsageError: A setting has a name that vLLM does not know.
+        UsageError: A setting has a name that vLLM does not know, or does not work here.
     """
     check_names(settings)
+    refuse_on_a_cpu(settings)
     options: dict[str, Any] = {
         "model": str(folder),
         "dtype": dtype,
@@ -172,10 +181,36 @@ def engine_options(
         options.pop("enable_sleep_mode", None)  # a CPU has nothing to give back
         # on a CPU, vLLM cannot take back the draw behind half a prompt where requests have seeds
         options["enable_chunked_prefill"] = False
-    if rank:
-        room = min(one for one in RANKS if one >= rank)
-        options |= {"enable_lora": True, "max_lora_rank": room, "max_loras": 1}
-    return options
+    lora = adapter_options(rank, targets)
+    return options | {name: lora[name] for name in lora if name in _arguments()}
+
+
+def adapter_options(rank: int, targets: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the arguments of an engine that serves adapters, one after the other.
+
+    Args:
+        rank: Of the adapters; 0: there are none.
+        targets: Names of the layers that have them, where the engine takes such: without, it has
+            room for adapters in every layer, and cannot score several prompts at a time.
+    """
+    if not rank:
+        return {}
+    room = min(one for one in RANKS if one >= rank)
+    found: dict[str, Any] = {"enable_lora": True, "max_lora_rank": room, "max_loras": 1}
+    return {**found, "lora_target_modules": list(targets)} if targets else found
+
+
+def refuse_on_a_cpu(settings: Mapping[str, Any]) -> None:
+    """Refuse what ends vLLM on a CPU.
+
+    Raises:
+        UsageError: Prompts are to be computed in pieces.
+    """
+    if settings.get("enable_chunked_prefill") and not torch.cuda.is_available():
+        raise UsageError(
+            "the engine's enable_chunked_prefill cannot be on on a CPU: requests have seeds, and "
+            "there vLLM fails at the draw behind half a prompt of such a request; leave it out"
+        )
 
 
 def context_of(longest: int, asked: Any = None) -> int:

@@ -21,7 +21,7 @@ from rlvr.agents import Sampling, load_model, rollout
 from rlvr.agents.draws import turn_seed
 from rlvr.agents.policies import open_policy
 from rlvr.agents.transformers_policy import context_length, eos_ids
-from rlvr.agents.vllm_engine import import_vllm
+from rlvr.agents.vllm_settings import import_vllm
 
 MAX_ROWS = 256
 """Sequences computed at the same time at most, in every system that takes a limit."""

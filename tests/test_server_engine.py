@@ -2,36 +2,27 @@
 drawn is lost, drawn twice, or taken for other weights' than those that drew it."""
 
 import asyncio
-import importlib.util
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from vllm_fake import END, VOCABULARY, FakeVLLM, text_of
 
 from rlvr.agents import Completion, Sampling, StopReason
 from rlvr.agents.draws import turn_seed
+from rlvr.agents.vllm_adapters import AdapterFolder, AdapterTransport
+from rlvr.agents.vllm_process import server_words
 from rlvr.agents.vllm_server import ServerEngine
 from rlvr.verifiers import ModelError, UsageError
 
-HERE = Path(__file__).parent
-
-
-def _harness() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vllm_harness", HERE / "vllm_harness.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HARNESS = _harness()
-END, VOCABULARY, text_of = HARNESS.END, HARNESS.VOCABULARY, HARNESS.text_of
-
 WEIGHTS = [("layer.weight", torch.ones(2))]
+ADAPTERS = {
+    "base_model.model.q_proj.lora_A.weight": torch.ones(2, 4),
+    "base_model.model.q_proj.lora_B.weight": torch.ones(4, 2),
+}
 
 
 Fakes = Callable[..., Any]
@@ -43,10 +34,10 @@ Engines = Callable[..., ServerEngine]
 @pytest.fixture
 def fake() -> Iterator[Fakes]:
     """Make servers that end with the test."""
-    made: list[Any] = []
+    made: list[FakeVLLM] = []
 
-    def make(**options: Any) -> Any:
-        made.append(HARNESS.FakeVLLM(**options))
+    def make(**options: Any) -> FakeVLLM:
+        made.append(FakeVLLM(**options))
         return made[-1]
 
     yield make
@@ -55,15 +46,17 @@ def fake() -> Iterator[Fakes]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engines]:
+def engine(tmp_path: Path) -> Iterator[Engines]:
     """Make engines that have been handed weights as version 1, and end with the test."""
     made: list[ServerEngine] = []
 
-    def make(*servers: Any, **options: Any) -> ServerEngine:
+    def make(*servers: Any, adapted: bool = False, **options: Any) -> ServerEngine:
+        if adapted:
+            options["transport"] = AdapterTransport(str(tmp_path))
         settings = {"decode": text_of, "timeout": 10.0, "recovery": 5.0, **options}
         urls = [one.url for one in servers]
         made.append(ServerEngine(urls, vocabulary=VOCABULARY, end_ids=[END], **settings))
-        made[-1].load(WEIGHTS, 1)
+        made[-1].load(ADAPTERS.items() if adapted else WEIGHTS, 1)
         return made[-1]
 
     yield make
@@ -171,26 +164,31 @@ def test_without_a_tokenizer_a_completion_with_stop_strings_is_begun_again(
     assert [len(body["token_ids"]) for body in server.bodies] == [1, 1]
 
 
-@pytest.mark.parametrize("options", [{}, {"labelled": False}, {"labelled": False, "rejects": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"labelled": False}, {"labelled": False, "rejects": True}, {"adapted": True}],
+)
 def test_an_update_in_flight_leaves_spans_whoever_counts_them(
     fake: Fakes, engine: Engines, options: dict[str, bool]
 ) -> None:
     server = fake(seconds=0.004, **options)
-    policy = engine(server)
+    policy = engine(server, adapted=server.adapted)
+    frozen = server.labelled and not server.adapted  # a request keeps the adapters that it named
 
     async def main() -> list[Completion]:
         sampling = Sampling(max_tokens=40, seed=1)
         drawing = [asyncio.ensure_future(policy.generate([1], sampling)) for _ in range(4)]
         await asyncio.sleep(0.06)
         drawing.append(asyncio.ensure_future(policy.generate([1], sampling)))
-        await asyncio.to_thread(policy.load, WEIGHTS, 2, in_flight=True)
+        weights = ADAPTERS.items() if server.adapted else WEIGHTS
+        await asyncio.to_thread(policy.load, weights, 2, in_flight=True)
         return await asyncio.gather(*drawing)
 
     found = asyncio.run(main())
     modes = [path for path in server.told if path.startswith("/pause")]
-    assert ("keep" in modes[-1]) == server.labelled
+    assert ("keep" in modes[-1]) == frozen
     running = "/reset_prefix_cache?reset_running_requests=true"
-    assert (running in server.told) == server.labelled
+    assert (running in server.told) == frozen
     for one in found[:4]:
         assert one.tokens == list(range(2, 42))
         first, second = one.spans
@@ -199,7 +197,7 @@ def test_an_update_in_flight_leaves_spans_whoever_counts_them(
         drawn_by = [-0.01] * first.end + [-0.02] * (40 - first.end)
         assert one.logprobs == pytest.approx(drawn_by)
     assert found[4].version == 2
-    assert (policy.version, policy.redone > 0) == (2, not server.labelled)
+    assert (policy.version, policy.redone > 0) == (2, not frozen)
 
 
 def test_an_update_without_in_flight_waits_for_nobody(fake: Fakes, engine: Engines) -> None:
@@ -331,3 +329,70 @@ def test_a_resumed_run_sets_the_version_of_the_weights_that_are_there(
     assert _draw(policy, 20).version == 40
     policy.load(WEIGHTS, 41)
     assert _draw(policy, 20).version == 41
+
+
+def test_each_update_of_adapters_has_a_name_of_its_own_and_the_former_is_gone(
+    fake: Fakes, engine: Engines
+) -> None:
+    server = fake(adapted=True)
+    policy = engine(server, adapted=True)
+    assert policy.adapters is not None
+    for version in (2, 3):
+        policy.adapt(ADAPTERS, version)
+        found = _draw(policy, 20)
+        assert (found.logprobs, found.version) == ([-version / 100] * 10, version)
+        assert server.adapters == {server.label: version}
+        assert server.bodies[-1]["model"] == server.label
+        root = policy.adapters.folder.root  # pyright: ignore[reportAttributeAccessIssue]
+        assert [place.name for place in root.iterdir()] == [str(version)]
+    assert server.weights == 0
+
+
+def test_a_server_that_lost_its_adapters_is_handed_them_before_it_draws(
+    fake: Fakes, engine: Engines
+) -> None:
+    server, said = fake(adapted=True), []
+    policy = engine(server, adapted=True, say=said.append)
+    policy.adapt(ADAPTERS, 2)
+    label = server.label
+    server.restart()
+    assert _draw(policy, 20).logprobs == [-0.02] * 10
+    assert server.adapters == {label: 2}
+    assert any("has been handed the weights" in text for text in said)
+
+
+def test_servers_that_serve_no_adapters_are_handed_none(fake: Fakes, engine: Engines) -> None:
+    policy = engine(fake())
+    assert policy.adapters is None
+    with pytest.raises(UsageError, match="serve no adapters; load the weights, merged"):
+        policy.adapt(ADAPTERS, 2)
+
+
+def test_adapters_that_find_no_room_are_told_and_leave_nothing(tmp_path: Path) -> None:
+    folder = AdapterFolder(str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))  # bytes of a file
+    try:
+        with pytest.raises(ModelError, match=r"could not be written to '.*1' .*; make room there"):
+            folder.write(ADAPTERS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(folder.root.iterdir()) == []
+    assert folder.write(ADAPTERS) == (2, folder.root / "2")
+
+
+def test_prompts_in_pieces_are_refused_on_a_cpu_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def words(**settings: Any) -> list[str]:
+        how = {"vocabulary": 10, "context": 64, "dtype": "float32", "max_rows": 4}
+        return server_words("folder", **how, transport="files", settings=settings)  # pyright: ignore
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        UsageError, match=r"enable_chunked_prefill .* on a CPU: requests have seeds"
+    ):
+        words(enable_chunked_prefill=True)
+    assert "--no-enable-chunked-prefill" in words(enable_chunked_prefill=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "--enable-chunked-prefill" in words(enable_chunked_prefill=True)

@@ -6,77 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
+import vllm_harness
+from vllm_harness import PROMPTS, draw, gap, move
 
-from rlvr.agents import Sampling, TransformersPolicy
+from rlvr.agents import Sampling
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.types import Completion
 from rlvr.agents.vllm_adapters import adapter_problem, adapter_tensors
-from rlvr.agents.vllm_engine import SCORED
 from rlvr.agents.vllm_policy import VLLMPolicy
 from rlvr.verifiers import ModelError, TrainingStopped, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(24)]
-
 
 def _adapted(kind: str, **config: Any) -> Any:
-    """Make a small model with adapters in it, as the trainer hands it over."""
-    import peft
-    import transformers
-
-    tokenizer = byte_tokenizer(256)
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(
-        getattr(transformers, f"{kind}Config")(
-            vocab_size=len(tokenizer) + 10,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=kind == "Qwen2",
-            initializer_range=0.2,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    settings = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(**{**settings, **config}))
-    return wrapped.get_base_model().eval()
-
-
-def _move(model: Any, size: float, seed: int) -> None:
-    """Change whatever is trained, as an update does."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(size * torch.randn(weight.shape, generator=generator))
-
-
-def _draw(policy: VLLMPolicy) -> list[Completion]:
-    async def main() -> list[Completion]:
-        calls = [
-            policy.generate(prompt, Sampling(max_tokens=24, seed=i))
-            for i, prompt in enumerate(PROMPTS)
-        ]
-        return await asyncio.gather(*calls)
-
-    return asyncio.run(main())
-
-
-def _gap(policy: VLLMPolicy, drawn: list[Completion]) -> float:
-    """Return the greatest difference to a full forward pass of the learner's model, in nats."""
-    full = TransformersPolicy(policy.model, policy.tokenizer, check=False).logprobs(
-        PROMPTS, [one.tokens for one in drawn]
-    )
-    return max(
-        float((torch.tensor(one.logprobs) - row).abs().max())
-        for one, row in zip(drawn, full, strict=True)
+    return vllm_harness.with_adapters(
+        vllm_harness.small_model(kind, tied=kind == "Qwen2"), **config
     )
 
 
@@ -100,13 +45,13 @@ def test_each_sync_swaps_the_adapters_and_logprobs_are_those_of_a_full_pass(
     policy: VLLMPolicy,
 ) -> None:
     engine: Any = policy.engine
-    assert _gap(policy, _draw(policy)) < 1e-4
+    assert gap(policy, draw(policy)) < 1e-4
     for update in range(3):
         before = _served(policy)
-        _move(policy.model, 3e-2, seed=update)
+        move(policy.model, 3e-2, seed=update)
         version = policy.sync()
-        drawn = _draw(policy)
-        assert _gap(policy, drawn) < 1e-4
+        drawn = draw(policy)
+        assert gap(policy, drawn) < 1e-4
         assert {one.version for one in drawn} == {version}
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
         assert len(_served(policy)) == 1
@@ -119,7 +64,7 @@ def test_a_swap_under_an_old_number_is_ignored_by_vllm_and_caught_by_the_canary(
     policy: VLLMPolicy, update: float
 ) -> None:
     engine: Any = policy.engine
-    _move(policy.model, update, seed=7)
+    move(policy.model, update, seed=7)
     engine.adapters.drop(engine.adapters.count)
     engine.adapters.count -= 1
     _, place = engine.adapters.write(adapter_tensors(policy.model))
@@ -129,7 +74,7 @@ def test_a_swap_under_an_old_number_is_ignored_by_vllm_and_caught_by_the_canary(
     with pytest.raises(TrainingStopped, match="the engine has not the new weights"):
         policy.canary.check(engine, policy.version)
     policy.sync()
-    assert _gap(policy, _draw(policy)) < 1e-4
+    assert gap(policy, draw(policy)) < 1e-4
 
 
 def test_requests_that_name_no_adapters_are_caught_by_the_canary(policy: VLLMPolicy) -> None:
@@ -158,6 +103,13 @@ def test_adapters_do_not_change_under_completions_that_are_being_drawn(
         asyncio.run(main())
 
 
+def test_completions_keep_the_adapters_that_they_named_so_that_none_change_in_flight(
+    policy: VLLMPolicy,
+) -> None:
+    with pytest.raises(UsageError, match="takes weights between completions alone"):
+        policy.sync(in_flight=True)
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
@@ -177,7 +129,7 @@ def test_adapters_that_vllm_cannot_serve_are_told_with_the_reason(
 
 def test_adapters_that_cannot_be_served_are_merged_and_that_is_said() -> None:
     model = _adapted("Qwen2", use_dora=True, modules_to_save=["norm"])
-    _move(model, 1e-2, seed=1)
+    move(model, 1e-2, seed=1)
     said: list[str] = []
     policy = VLLMPolicy.start(model, byte_tokenizer(256), max_rows=32, say=said.append)
     try:
@@ -185,8 +137,8 @@ def test_adapters_that_cannot_be_served_are_merged_and_that_is_said() -> None:
         assert line.startswith("adapters are merged")
         assert "DoRA" in line
         for update in range(2):
-            assert _gap(policy, _draw(policy)) < 1e-4
-            _move(model, 1e-2, seed=update)
+            assert gap(policy, draw(policy)) < 1e-4
+            move(model, 1e-2, seed=update)
             policy.sync()
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
     finally:
@@ -200,14 +152,12 @@ def test_an_engine_that_raises_in_a_step_fails_all_that_it_was_drawing_and_says_
 
     async def main() -> list[Completion | BaseException]:
         calls = [policy.generate(prompt, Sampling(max_tokens=200)) for prompt in PROMPTS[:3]]
-        drawing = [asyncio.ensure_future(call) for call in calls]
-        await asyncio.sleep(0)
-        for poison in policy.canary.sequences:  # vLLM cannot score several prompts with adapters
-            engine._add(poison, SCORED)
-        return await asyncio.gather(*drawing, return_exceptions=True)
+        return await asyncio.gather(*calls, return_exceptions=True)
 
+    # adapters that cannot be found: vLLM looks for them in the step that needs them
+    engine._request = type(engine._request)("gone", 10**6, str(engine.adapters.root / "gone"))
     for error in asyncio.run(main()):
         assert isinstance(error, ModelError)
         assert "vLLM failed while generating" in str(error)
     with pytest.raises(ModelError, match="vLLM has failed before"):
-        _draw(policy)
+        draw(policy)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import vllm_harness
+from vllm_harness import PROMPTS, draw, gap, move
 
-from rlvr.agents import Episode, Sampling, TransformersPolicy, rollout
+from rlvr.agents import Episode, Sampling, rollout
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.engines import named_weights
 from rlvr.agents.types import Completion
@@ -24,45 +25,17 @@ from rlvr.verifiers import ModelError, Task, TrainingStopped, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(24)]
-
-
-def _model(*, adapters: bool) -> Any:
-    """Make a small model with 10 rows of padding in its output layer."""
-    import peft
-    import transformers
-
-    tokenizer: Any = byte_tokenizer(256)
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(
-        transformers.LlamaConfig(
-            vocab_size=len(tokenizer) + 10,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=not adapters,
-            initializer_range=0.2,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).eval()
-    if not adapters:
-        return model
-    config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    return peft.get_peft_model(model, config).get_base_model()
-
 
 class Started:
     """A policy, and what its engine has said."""
 
     def __init__(self, *, adapters: bool) -> None:
         self.said: list[str] = []
+        model = vllm_harness.small_model(tied=not adapters)
+        if adapters:
+            model = vllm_harness.with_adapters(model, r=4)
         self.policy = VLLMPolicy.start(
-            _model(adapters=adapters),
+            model,
             byte_tokenizer(256),
             aside=True,
             max_rows=32,
@@ -105,37 +78,6 @@ def _forgotten(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     gc.collect()
 
 
-def _move(model: Any, size: float, seed: int = 0) -> None:
-    """Change whatever is trained a little, as an update does."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(size * torch.randn(weight.shape, generator=generator))
-
-
-def _draw(policy: VLLMPolicy, **sampling: Any) -> list[Completion]:
-    async def main() -> list[Completion]:
-        calls = [
-            policy.generate(prompt, Sampling(**{"max_tokens": 24, "seed": i, **sampling}))
-            for i, prompt in enumerate(PROMPTS)
-        ]
-        return await asyncio.gather(*calls)
-
-    return asyncio.run(main())
-
-
-def _gap(policy: VLLMPolicy, drawn: list[Completion]) -> float:
-    """Return the greatest difference to a full forward pass of the learner's model, in nats."""
-    full = TransformersPolicy(policy.model, policy.tokenizer, check=False).logprobs(
-        PROMPTS, [one.tokens for one in drawn]
-    )
-    return max(
-        float((torch.tensor(one.logprobs) - row).abs().max())
-        for one, row in zip(drawn, full, strict=True)
-    )
-
-
 def _disturbed(started: Started, number: int) -> list[Completion]:
     """Draw long completions, and send the engine's process a signal once they are under way."""
     done = threading.Event()
@@ -147,19 +89,19 @@ def _disturbed(started: Started, number: int) -> list[Completion]:
 
     threading.Thread(target=disturb, daemon=True).start()
     try:
-        return _draw(started.policy, max_tokens=200)
+        return draw(started.policy, max_tokens=200)
     finally:
         done.set()
 
 
 def test_logprobs_are_those_of_a_full_pass_after_each_update(plain: Started) -> None:
     policy = plain.policy
-    assert _gap(policy, _draw(policy)) < 1e-4
+    assert gap(policy, draw(policy)) < 1e-4
     for update in range(5):
-        _move(policy.model, 3e-3, seed=update)
+        move(policy.model, 3e-3, seed=update)
         version = policy.sync()
-        drawn = _draw(policy)
-        assert _gap(policy, drawn) < 1e-4
+        drawn = draw(policy)
+        assert gap(policy, drawn) < 1e-4
         assert {one.version for one in drawn} == {version}
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
 
@@ -168,14 +110,14 @@ def test_a_sync_that_does_nothing_and_a_cache_that_stays_are_caught(
     plain: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy, engine = plain.policy, plain.engine
-    _move(policy.model, 1e-4)
+    move(policy.model, 1e-4)
     with pytest.raises(TrainingStopped, match="the engine has not the new weights"):
         policy.canary.check(engine, policy.version)
 
-    async def kept() -> None:
+    async def kept(running: bool) -> None:
         return None
 
-    _move(policy.model, 1e-2)
+    move(policy.model, 1e-2)
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_forget", kept)
         with pytest.raises(TrainingStopped, match="prefix cache"):
@@ -224,19 +166,60 @@ def test_weights_do_not_change_under_completions_that_are_being_drawn(plain: Sta
         asyncio.run(main())
 
 
+def test_an_update_in_flight_splits_completions_and_each_token_has_its_weights_logprob(
+    plain: Started,
+) -> None:
+    vllm_harness.check_updates_in_flight(
+        plain.policy,
+        lambda: vllm_harness.wait_for_requests(plain.engine),
+        lambda version: plain.policy.sync(in_flight=True),
+    )
+    assert plain.policy.sighting.gap < 1e-4
+    assert plain.engine.redone == 0
+    assert gap(plain.policy, draw(plain.policy)) < 1e-4
+
+
+def test_a_process_that_dies_while_weights_change_draws_everything_again_with_the_new_ones(
+    plain: Started,
+) -> None:
+    policy = plain.policy
+    done = threading.Event()
+
+    def kill_and_sync() -> None:
+        vllm_harness.wait_for_requests(plain.engine)
+        os.kill(plain.pid, signal.SIGKILL)
+        move(policy.model, 1e-2, seed=9)
+        policy.sync(in_flight=True)
+        done.set()
+
+    async def main() -> list[Completion]:
+        found: list[Completion] = []
+        thread = threading.Thread(target=kill_and_sync, daemon=True)
+        thread.start()
+        while not done.is_set() or not found:
+            found = await vllm_harness.complete(policy, max_tokens=100)
+        thread.join()
+        return await vllm_harness.complete(policy)
+
+    drawn = asyncio.run(main())
+    assert plain.engine.redone > 0
+    assert {(one.version, one.spans) for one in drawn} == {(policy.version, ())}
+    assert gap(policy, drawn) < 1e-4
+
+
 def test_a_process_that_is_killed_is_replaced_and_its_completions_are_drawn_again(
     plain: Started,
 ) -> None:
-    _move(plain.policy.model, 1e-2, seed=5)
+    move(plain.policy.model, 1e-2, seed=5)
     plain.policy.sync()
     before, pid = plain.engine.redone, plain.pid
     drawn = _disturbed(plain, signal.SIGKILL)
     again = plain.engine.redone - before
     assert 0 < again <= len(PROMPTS)
     assert plain.pid != pid
-    assert _gap(plain.policy, drawn) < 1e-4  # of the updated weights, which the new one has
+    assert gap(plain.policy, drawn) < 1e-4  # of the updated weights, which the new one has
     assert [one.tokens for one in drawn] == [
-        one.tokens for one in _draw(plain.policy, max_tokens=200)
+        one.tokens for one in draw(plain.policy, max_tokens=200)
     ]
     assert "the engine's process has ended" in plain.said[-2]
     assert f"{again} completions are drawn again" in plain.said[-1]
@@ -250,22 +233,22 @@ def test_a_process_that_cannot_be_started_again_is_an_error_with_its_last_words(
     plain.engine._starts = STARTS - 1
     os.kill(plain.pid, signal.SIGKILL)
     with pytest.raises(ModelError, match=r"ended 3 times .*(?s:.*)[Ss]afetensors"):
-        _draw(plain.policy)
+        draw(plain.policy)
     plain.policy.close()
     with pytest.raises(UsageError, match="the engine is closed"):
-        _draw(plain.policy)
+        draw(plain.policy)
 
 
 def test_adapters_are_swapped_and_outlive_a_process_that_hangs(adapted: Started) -> None:
     policy = adapted.policy
     for update in range(2):
-        _move(policy.model, 3e-2, seed=update)
+        move(policy.model, 3e-2, seed=update)
         policy.sync()
-        assert _gap(policy, _draw(policy)) < 1e-4
+        assert gap(policy, draw(policy)) < 1e-4
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
     adapted.engine._patience = 3.0
     drawn = _disturbed(adapted, signal.SIGSTOP)
     assert adapted.engine.redone > 0
-    assert _gap(policy, drawn) < 1e-4
+    assert gap(policy, drawn) < 1e-4
     assert any("has not answered for 3 s" in line for line in adapted.said)
     policy.close()

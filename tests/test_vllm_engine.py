@@ -1,55 +1,38 @@
 """The engine in this process at its limits: a full cache, shared prefixes, settings, ends."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+import vllm_harness
+from vllm_harness import draw
 
 from rlvr.agents import Episode, Sampling, TransformersPolicy, rollout
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.policies import open_policy
-from rlvr.agents.types import Completion, Trajectory
+from rlvr.agents.types import Trajectory
 from rlvr.agents.vllm_policy import VLLMPolicy
 from rlvr.agents.vllm_settings import read_settings
-from rlvr.envs import DialogueEnv, Reply
 from rlvr.rl_core.config import TrainConfig
 from rlvr.verifiers import ModelError, Task, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
+
 BLOCK = 128
 """Tokens of a block of the cache on a CPU."""
-
-
-def _model() -> Any:
-    """Make a small model with a context of 8 blocks."""
-    import transformers
-
-    tokenizer: Any = byte_tokenizer(1024)
-    torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(
-        transformers.LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-            initializer_range=0.2,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).eval()
 
 
 def _open(*settings: str) -> VLLMPolicy:
     said: list[str] = []
     return open_policy(
-        "vllm", _model(), byte_tokenizer(1024), max_rows=32, say=said.append, engine=settings
+        "vllm",
+        vllm_harness.small_model(context=1024, padding=0),
+        byte_tokenizer(1024),
+        max_rows=32,
+        say=said.append,
+        engine=settings,
     )
 
 
@@ -59,17 +42,6 @@ def policy() -> Iterator[VLLMPolicy]:
     found = _open("num_gpu_blocks_override=10")
     yield found
     found.close()
-
-
-def _draw(policy: VLLMPolicy, prompts: list[list[int]], tokens: int) -> list[Completion]:
-    async def main() -> list[Completion]:
-        calls = [
-            policy.generate(prompt, Sampling(max_tokens=tokens, seed=i))
-            for i, prompt in enumerate(prompts)
-        ]
-        return await asyncio.gather(*calls)
-
-    return asyncio.run(main())
 
 
 def _gap(policy: VLLMPolicy, found: list[Trajectory]) -> float:
@@ -85,14 +57,8 @@ def _gap(policy: VLLMPolicy, found: list[Trajectory]) -> float:
 def test_requests_that_do_not_fit_the_cache_together_all_finish(policy: VLLMPolicy) -> None:
     # 16 sequences of up to 100 + 300 tokens, 3 or 4 blocks each, share 9 blocks
     prompts = [[70 + i, *range(70, 169)] for i in range(16)]
-    drawn = _draw(policy, prompts, 300)
-    reference = TransformersPolicy(policy.model, policy.tokenizer, check=False)
-    full = reference.logprobs(prompts, [one.tokens for one in drawn])
-    gaps = [
-        float((torch.tensor(one.logprobs) - row).abs().max())
-        for one, row in zip(drawn, full, strict=True)
-    ]
-    assert max(gaps) < 1e-4
+    drawn = draw(policy, prompts, max_tokens=300)
+    assert vllm_harness.gap(policy, drawn, prompts) < 1e-4
     assert sum(len(one.tokens) for one in drawn) > 9 * BLOCK
 
 
@@ -104,22 +70,15 @@ def test_a_cache_that_cannot_hold_one_sequence_is_refused_at_the_start() -> None
 def test_a_shorter_context_is_the_policys(policy: VLLMPolicy) -> None:
     policy.close()  # two engines in a process, one after the other
     with pytest.raises(UsageError, match="the engine is closed"):
-        _draw(policy, [[70]], 1)
+        draw(policy, [[70]], max_tokens=1)
     short = _open("max_model_len=200 max_num_seqs=2")
     try:
         assert short.context == 200
         with pytest.raises(UsageError, match=r"1 to 199 tokens .* got 200"):
-            _draw(short, [[70] * 200], 1)
-        assert max(len(one.tokens) for one in _draw(short, [[70] * 150] * 3, 999)) <= 50
+            draw(short, [[70] * 200], max_tokens=1)
+        assert max(len(one.tokens) for one in draw(short, [[70] * 150] * 3, max_tokens=999)) <= 50
     finally:
         short.close()
-
-
-class Twice(DialogueEnv[None]):
-    """A dialogue of two turns."""
-
-    def answer(self, action: str, state: None) -> Reply:
-        return Reply("again")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +103,7 @@ def test_a_group_computes_its_prompt_once_and_each_turn_what_is_new(roomy: VLLMP
     engine: Any = roomy.engine
     engine.forget()
     asked, cached = engine.prompt_tokens, engine.cached_tokens
-    found = _groups(roomy, lambda: Twice(tasks, "exact", turns=2), 2, 6)
+    found = _groups(roomy, lambda: vllm_harness.Twice(tasks, "exact", turns=2), 2, 6)
     assert _gap(roomy, found) < 1e-4
     prompts = [one.turns[0].start for one in found]
     again = [one.turns[1].start for one in found]
@@ -183,7 +142,28 @@ def test_settings_are_read_from_texts_flags_and_tables() -> None:
 
 
 def test_sleep_and_wake_are_nothing_on_a_cpu(roomy: VLLMPolicy) -> None:
-    before = _draw(roomy, [[70, 71]], 8)
+    before = draw(roomy, [[70, 71]], max_tokens=8)
     roomy.sleep()
     roomy.wake()
-    assert [one.tokens for one in _draw(roomy, [[70, 71]], 8)] == [before[0].tokens]
+    assert [one.tokens for one in draw(roomy, [[70, 71]], max_tokens=8)] == [before[0].tokens]
+
+
+def test_more_seeded_prompts_than_a_step_can_take_are_drawn_as_they_would_be_alone(
+    roomy: VLLMPolicy,
+) -> None:
+    # 14 prompts of 500 tokens are 7000, more than the 4096 of a step, which vLLM would fill up with
+    # a part of the ninth one
+    engine: Any = roomy.engine
+    config = engine._engine.vllm_config.scheduler_config
+    prompts = [[70 + i, *(70 + (i * j) % 100 for j in range(499))] for i in range(14)]
+    assert sum(map(len, prompts)) > config.max_num_batched_tokens
+    assert not config.enable_chunked_prefill
+    drawn = draw(roomy, prompts)
+    assert vllm_harness.gap(roomy, drawn, prompts) < 1e-4
+    (last,) = draw(roomy, prompts[:1])
+    assert last.tokens == drawn[0].tokens
+
+
+def test_prompts_in_pieces_are_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match="enable_chunked_prefill cannot be on on a CPU"):
+        _open("enable_chunked_prefill=true")

@@ -1,14 +1,14 @@
 """Truncated samples of vLLM, for real: the learner normalises over what its sampler left."""
 
-import asyncio
 import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import vllm_harness
 
-from rlvr.agents import Episode, Sampling, TransformersPolicy, rollout
+from rlvr.agents import Episode, Sampling, rollout
 from rlvr.agents.draws import Warp, log_probabilities
 from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.agents.types import Completion
@@ -21,7 +21,7 @@ from rlvr.verifiers import Task, verifier
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(16)]
+PROMPTS = vllm_harness.PROMPTS[:16]
 CUTS = [
     {"top_k": 5},
     {"top_k": 40, "top_p": 0.7},
@@ -46,47 +46,34 @@ def policy() -> Iterator[VLLMPolicy]:
     found.close()
 
 
-def _draw(policy: VLLMPolicy, **sampling: Any) -> list[Completion]:
-    async def main() -> list[Completion]:
-        calls = [
-            policy.generate(prompt, Sampling(**{"max_tokens": 16, "seed": i, **sampling}))
-            for i, prompt in enumerate(PROMPTS)
-        ]
-        return await asyncio.gather(*calls)
-
-    return asyncio.run(main())
+def draw(policy: VLLMPolicy, **sampling: Any) -> list[Completion]:
+    return vllm_harness.draw(policy, PROMPTS, **{"max_tokens": 16, **sampling})
 
 
 def _gap(policy: VLLMPolicy, drawn: list[Completion], temperature: float, *, masked: bool) -> float:
     """Return the greatest difference to the learner's log-probabilities, in nats."""
-    rows = TransformersPolicy(policy.model, policy.tokenizer, check=False).logprobs(
-        PROMPTS,
-        [one.tokens for one in drawn],
-        temperature,
-        [one.kept for one in drawn] if masked else None,
-    )
-    both = zip(drawn, rows, strict=True)
-    return max(float((torch.tensor(one.logprobs) - row).abs().max()) for one, row in both)
+    kept = [one.kept for one in drawn] if masked else None
+    return vllm_harness.gap(policy, drawn, PROMPTS, temperature, kept)
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 def test_the_learner_finds_the_engines_logprobs_within_what_was_left(
     policy: VLLMPolicy, cut: dict[str, Any]
 ) -> None:
-    drawn, temperature = _draw(policy, **cut), cut.get("temperature", 1.0)
+    drawn, temperature = draw(policy, **cut), cut.get("temperature", 1.0)
     for one in drawn:
         assert one.kept is not None
         pairs = list(zip(one.tokens, one.kept, strict=True))
         assert all(token in ids and 1 <= len(ids) <= cut["top_k"] for token, ids in pairs)
     assert _gap(policy, drawn, temperature, masked=True) < 1e-4
     assert _gap(policy, drawn, temperature, masked=False) > 0.1
-    again = _draw(policy, **cut)
+    again = draw(policy, **cut)
     assert [(one.tokens, one.kept) for one in again] == [(one.tokens, one.kept) for one in drawn]
 
 
 def test_what_is_left_is_what_the_embedded_sampler_would_leave(policy: VLLMPolicy) -> None:
     sampling = Sampling(top_k=20, top_p=0.9, min_p=0.02, temperature=0.8)
-    drawn = _draw(policy, top_k=20, top_p=0.9, min_p=0.02, temperature=0.8)
+    drawn = draw(policy, top_k=20, top_p=0.9, min_p=0.02, temperature=0.8)
     same = total = 0
     for prompt, one in zip(PROMPTS, drawn, strict=True):
         with torch.inference_mode():
@@ -121,7 +108,7 @@ def test_a_step_on_truncated_samples_begins_with_ratios_of_one(policy: VLLMPolic
 def test_whole_distributions_have_no_mask_and_endless_ones_are_a_problem(
     policy: VLLMPolicy,
 ) -> None:
-    assert all(one.kept is None for one in _draw(policy, max_tokens=2))
-    assert all(one.kept is None for one in _draw(policy, max_tokens=2, top_p=0.5, temperature=0.0))
+    assert all(one.kept is None for one in draw(policy, max_tokens=2))
+    assert all(one.kept is None for one in draw(policy, max_tokens=2, top_p=0.5, temperature=0.0))
     assert policy.mask_problem(Sampling(top_k=64, top_p=0.9)) == ""
     assert "set top_k beside the others" in policy.mask_problem(Sampling(top_p=0.9))

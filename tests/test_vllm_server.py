@@ -5,24 +5,27 @@ it stand last. A small forwarder in front of it is a second address that can han
 """
 
 import asyncio
+import copy
 import json
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import vllm_harness
+from vllm_harness import PROMPTS, draw, gap, move
 
 from rlvr.agents import Episode, Sampling, Trajectory, TransformersPolicy, rollout
 from rlvr.agents.embedded import byte_tokenizer
 from rlvr.agents.engines import named_weights
-from rlvr.agents.types import Completion, WeightSpan
+from rlvr.agents.types import Completion
 from rlvr.agents.vllm_control import Server
 from rlvr.agents.vllm_policy import VLLMPolicy
 from rlvr.agents.vllm_process import ServerProcess, start_server
@@ -34,7 +37,6 @@ from rlvr.verifiers import ModelError, Task, TrainingStopped, UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(24)]
 
 BLOCKS = 17
 """Blocks of 128 tokens in the cache, of which vLLM keeps one for itself: 32 rows need up to 64."""
@@ -43,26 +45,7 @@ BLOCKS = 17
 @pytest.fixture(scope="module")
 def model() -> Any:
     """A small model with tied embeddings and 10 rows of padding in its output layer."""
-    import transformers
-
-    tokenizer: Any = byte_tokenizer(256)
-    torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(
-        transformers.LlamaConfig(
-            vocab_size=len(tokenizer) + 10,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            initializer_range=0.2,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).eval()
+    return vllm_harness.small_model(tied=True)
 
 
 @pytest.fixture(scope="module")
@@ -139,58 +122,31 @@ def policy(model: Any, process: ServerProcess) -> Iterator[VLLMPolicy]:
     found.close()
 
 
-def _move(model: Any, size: float, seed: int = 0) -> None:
-    """Change every weight a little, as an update does."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(size * torch.randn(weight.shape, generator=generator))
-
-
-async def _all(policy: VLLMPolicy, **sampling: Any) -> list[Completion]:
-    calls = [
-        policy.generate(prompt, Sampling(**{"max_tokens": 24, "seed": i, **sampling}))
-        for i, prompt in enumerate(PROMPTS)
-    ]
-    return await asyncio.gather(*calls)
-
-
-def _gap(policy: VLLMPolicy, drawn: list[Completion], temperature: float = 1.0) -> float:
-    """Return the greatest difference to a full forward pass of the learner's model, in nats."""
-    full = TransformersPolicy(policy.model, policy.tokenizer, check=False).logprobs(
-        PROMPTS, [one.tokens for one in drawn], temperature
-    )
-    return max(
-        float((torch.tensor(one.logprobs) - row).abs().max())
-        for one, row in zip(drawn, full, strict=True)
-    )
-
-
 def test_logprobs_are_those_of_a_full_pass_before_and_after_twenty_updates(
     policy: VLLMPolicy,
 ) -> None:
-    first = asyncio.run(_all(policy))
-    assert _gap(policy, first) < 1e-4
-    assert [one.tokens for one in first] == [one.tokens for one in asyncio.run(_all(policy))]
+    first = draw(policy)
+    assert gap(policy, first) < 1e-4
+    assert [one.tokens for one in first] == [one.tokens for one in draw(policy)]
     for update in range(20):
-        _move(policy.model, 3e-3, seed=update)
+        move(policy.model, 3e-3, seed=update)
         version = policy.sync()
-        drawn = asyncio.run(_all(policy, temperature=0.8, max_tokens=12))
-        assert _gap(policy, drawn, 0.8) < 1e-4
+        drawn = draw(policy, temperature=0.8, max_tokens=12)
+        assert gap(policy, drawn, temperature=0.8) < 1e-4
         assert {one.version for one in drawn} == {version}
         assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("update", [1e-3, 1e-5])
 def test_a_forgotten_sync_is_caught(policy: VLLMPolicy, update: float) -> None:
-    _move(policy.model, update)
+    move(policy.model, update)
     with pytest.raises(TrainingStopped, match=r"127\.0\.0\.1:\d+ has not the new weights"):
         policy.canary.check(policy.engine, policy.version)
     policy.sync()
 
 
 def test_a_tied_head_that_is_not_sent_is_caught(policy: VLLMPolicy) -> None:
-    _move(policy.model, 1e-3)
+    move(policy.model, 1e-3)
     sent = [(name, one) for name, one in named_weights(policy.model) if "lm_head" not in name]
     policy.engine.load(sent, policy.version)
     with pytest.raises(TrainingStopped, match=r"reached|output layer that is tied"):
@@ -201,7 +157,7 @@ def test_a_tied_head_that_is_not_sent_is_caught(policy: VLLMPolicy) -> None:
 def test_a_cache_that_outlives_its_weights_is_caught(
     policy: VLLMPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _move(policy.model, 1e-2)
+    move(policy.model, 1e-2)
     with monkeypatch.context() as patch:
         patch.setattr(Server, "forget", lambda self, running: None)
         patch.setattr(Server, "_pause", _freeze)
@@ -225,78 +181,13 @@ def test_an_update_in_flight_splits_completions_and_each_token_has_its_weights_l
     if not frozen:
         monkeypatch.setattr(Server, "_pause", _abort)
     engine: Any = policy.engine
-    first = policy.version
-    weights = {first: _copy(policy.model)}
-
-    updated = asyncio.Event()
-
-    async def draw(prompt: list[int], seed: int) -> list[tuple[list[int], Completion]]:
-        found = []
-        while not updated.is_set():
-            sampling = Sampling(max_tokens=200, seed=seed + 100 * len(found))
-            found.append((prompt, await policy.generate(prompt, sampling)))
-        return found
-
-    async def main() -> list[tuple[list[int], Completion]]:
-        drawing = [
-            asyncio.ensure_future(draw(*one)) for one in zip(PROMPTS, range(24), strict=True)
-        ]
-        for version in (first + 1, first + 2):
-            await asyncio.to_thread(_wait_for_progress, engine, 200)
-            _move(policy.model, 3e-2, seed=version)
-            weights[version] = _copy(policy.model)
-            await asyncio.to_thread(
-                engine.load, named_weights(policy.model), version, in_flight=True
-            )
-        await asyncio.to_thread(_wait_for_progress, engine, 200)
-        updated.set()
-        return [one for some in await asyncio.gather(*drawing) for one in some]
-
-    prompts, drawn = zip(*asyncio.run(main()), strict=True)
-    spanned = [one for one in drawn if one.spans]
-    assert len(spanned) > 8
-    assert {span.version for one in drawn for span in one.spans} == {first, first + 1, first + 2}
-    for one in drawn:
-        spans = one.spans or (WeightSpan(one.version, 0, len(one.tokens)),)
-        assert [span.start for span in spans] == [0, *[span.end for span in spans[:-1]]]
-        assert (spans[-1].version, spans[-1].end) == (one.version, len(one.tokens))
-        assert [span.version for span in spans] == sorted({span.version for span in spans})
-    for version, state in weights.items():
-        policy.model.load_state_dict(state)
-        for one, expected in zip(drawn, _full(policy, prompts, drawn), strict=True):
-            spans = one.spans or (WeightSpan(one.version, 0, len(one.tokens)),)
-            for span in spans:
-                found = torch.tensor(one.logprobs[span.start : span.end])
-                gap = float((found - expected[span.start : span.end]).abs().max())
-                if span.version == version or span.end - span.start > 8:
-                    assert (gap < 1e-4) == (span.version == version)
+    vllm_harness.check_updates_in_flight(
+        policy,
+        lambda: vllm_harness.wait_for_tokens(engine._servers[0], 200),
+        lambda version: engine.load(named_weights(policy.model), version, in_flight=True),
+    )
     assert (engine.continued > 0) == (not frozen)
     assert policy.canary.check(engine, policy.version).gap < 1e-4
-
-
-def _copy(model: Any) -> dict[str, torch.Tensor]:
-    return {name: one.clone() for name, one in model.state_dict().items()}
-
-
-def _full(
-    policy: VLLMPolicy, prompts: Sequence[list[int]], drawn: Sequence[Completion]
-) -> list[torch.Tensor]:
-    reference = TransformersPolicy(policy.model, policy.tokenizer, check=False)
-    return reference.logprobs(prompts, [one.tokens for one in drawn])
-
-
-def _tokens_drawn(engine: ServerEngine) -> float:
-    text = engine._servers[0].tell("/metrics", raw=True).decode()
-    (line,) = [one for one in text.splitlines() if one.startswith("vllm:generation_tokens_total")]
-    return float(line.split()[-1])
-
-
-def _wait_for_progress(engine: ServerEngine, tokens: int) -> None:
-    """Wait until the server has drawn so many more tokens."""
-    before, deadline = _tokens_drawn(engine), time.monotonic() + 60
-    while _tokens_drawn(engine) < before + tokens:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def _echo_env(prompt: str = "Say") -> PromptEnv:
@@ -353,10 +244,10 @@ def test_a_prompt_longer_than_the_context_is_that_episodes_alone(policy: VLLMPol
 
 
 def test_a_server_with_other_weights_is_noticed_by_its_first_answer(policy: VLLMPolicy) -> None:
-    expected = asyncio.run(_all(policy))
+    expected = draw(policy)
     server = policy.engine._servers[0]  # type: ignore[attr-defined]
     server.tell("/update_weight_version", {"new_version": "default"})  # as after a restart
-    drawn = asyncio.run(_all(policy))
+    drawn = draw(policy)
     assert [one.tokens for one in drawn] == [one.tokens for one in expected]
     assert policy.engine.redone > 0  # type: ignore[attr-defined]
     assert server.has() == server.label != "default"
@@ -369,20 +260,20 @@ def test_episodes_stay_with_their_server_and_a_hung_one_loses_none(
     engine = _engine(model, process.url, forwarder.url, timeout=3.0)
     policy = _policy(engine, model)
     steady, shaky = engine._servers
-    expected = asyncio.run(_all(policy))
+    expected = draw(policy)
     before = [server.endpoint.requests for server in engine._servers]
-    assert _same_tokens(asyncio.run(_all(policy)), expected)
+    assert _same_tokens(draw(policy), expected)
     after = [server.endpoint.requests for server in engine._servers]
     assert [b - a for a, b in zip(before, after, strict=True)] == [12, 12]  # even and odd seeds
     forwarder.hangs.set()
     try:
-        assert _same_tokens(asyncio.run(_all(policy)), expected)
+        assert _same_tokens(draw(policy), expected)
         assert (engine.redone, steady.doubtful, shaky.doubtful) == (12, False, True)
     finally:
         forwarder.hangs.clear()
     deadline = time.monotonic() + 60
     while shaky.doubtful and time.monotonic() < deadline:
-        assert _same_tokens(asyncio.run(_all(policy)), expected)
+        assert _same_tokens(draw(policy), expected)
         time.sleep(0.1)
     assert not shaky.doubtful
     policy.close()
@@ -466,6 +357,24 @@ def test_a_run_is_trained_through_a_server(process: ServerProcess, tmp_path: Pat
     assert sum("sync/gap" in row for row in rows) == 2
 
 
+def test_a_server_that_runs_already_gets_adapters_merged_and_that_is_said(
+    model: Any, process: ServerProcess
+) -> None:
+    adapted = vllm_harness.with_adapters(copy.deepcopy(model))
+    move(adapted, 3e-2, seed=3)
+    said: list[str] = []
+    policy = VLLMPolicy.connect(adapted, byte_tokenizer(256), [process.url], say=said.append)
+    (line,) = said
+    assert "adapters are merged" in line
+    assert "the servers have been started already" in line
+    for update in range(2):
+        assert gap(policy, draw(policy)) < 1e-4
+        move(adapted, 3e-2, seed=update)
+        policy.sync()
+    assert policy.sighting.share == pytest.approx(1.0, abs=0.01)
+    policy.close()
+
+
 def _engine_of(pid: int) -> int:
     """Return the process of a server that computes."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -478,7 +387,7 @@ def _killed(policy: VLLMPolicy, kill: Callable[[], None]) -> list[Trajectory]:
     engine: Any = policy.engine
 
     def soon() -> None:
-        _wait_for_progress(engine, 300)
+        vllm_harness.wait_for_tokens(engine._servers[0], 300)
         kill()
 
     thread = threading.Thread(target=soon)
@@ -494,7 +403,7 @@ def test_an_engine_killed_mid_batch_is_restarted_and_no_episode_lost_or_doubled(
     said: list[str] = []
     engine = _engine(model, process, say=said.append)
     policy = _policy(engine, model)
-    _move(model, 1e-2)  # so that the weights that it starts with are stale
+    move(model, 1e-2)  # so that the weights that it starts with are stale
     policy.sync()
     assert process.process is not None
     victim, starts = _engine_of(process.process.pid), process.starts
@@ -515,7 +424,7 @@ def test_a_server_that_somebody_else_restarts_is_handed_the_weights(
     said: list[str] = []
     engine = _engine(model, process.url, say=said.append)
     policy = _policy(engine, model)
-    _move(model, 1e-2)
+    move(model, 1e-2)
     policy.sync()
 
     def restart() -> None:

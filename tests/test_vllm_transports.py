@@ -15,7 +15,7 @@ import torch
 
 from rlvr.agents.transports import TransferClient, free_port, trainer_info_type, weight_source
 from rlvr.agents.vllm_process import server_words
-from rlvr.agents.vllm_settings import import_vllm
+from rlvr.agents.vllm_settings import adapter_options, import_vllm
 from rlvr.verifiers import UsageError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
@@ -176,9 +176,11 @@ def test_the_flags_of_a_server_are_ones_that_vllm_knows(transport: str) -> None:
         dtype="float32",
         max_rows=4,
         transport=transport,
-        settings={"num_gpu_blocks_override": 17},
+        settings={"num_gpu_blocks_override": 17, **adapter_options(5, ["q_proj", "v_proj"])},
     )
     found = make_arg_parser(FlexibleArgumentParser()).parse_args(words)
     assert json.loads(json.dumps(found.additional_config)) == {"vocabulary": 10}
+    assert (found.enable_lora, found.max_lora_rank) == (True, 8)  # the next rank that there is
+    assert found.lora_target_modules == ["q_proj", "v_proj"]
     config = found.weight_transfer_config
     assert (config.backend if config else "files") == transport

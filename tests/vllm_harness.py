@@ -1,249 +1,193 @@
-"""A server that speaks as vLLM's does and draws what can be foretold: each token one more than the
-one before it, with the log-probability −(number of the weights)/100. It can be told to fail."""
+"""What the tests of vLLM share: small models, what is asked of a policy, and what is compared."""
 
-import json
-import threading
+import asyncio
 import time
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-CONTEXT = 64
-VOCABULARY = 50
-END = 49
+import torch
 
+from rlvr.agents import Sampling, TransformersPolicy
+from rlvr.agents.embedded import byte_tokenizer
+from rlvr.agents.types import Completion, WeightSpan
+from rlvr.envs import DialogueEnv, Reply
 
-class FakeVLLM:
-    """A server on loopback."""
-
-    def __init__(
-        self,
-        *,
-        labelled: bool = True,
-        dev_mode: bool = True,
-        scale_out: bool = True,
-        processed: bool = True,
-        limited: bool = True,
-        rejects: bool = False,
-        seconds: float = 0.0,
-    ) -> None:
-        """Start it.
-
-        Args:
-            labelled: Whether it knows labels of weights, as from 0.32 on.
-            dev_mode: Whether it has the routes that change weights.
-            scale_out: Whether the route from tokens to tokens is open.
-            processed: Whether log-probabilities are those of the distribution drawn from.
-            limited: Whether padding is cut off.
-            rejects: Whether it refuses requests in a pause that aborts, as from 0.33 on.
-            seconds: That one token takes.
-        """
-        self.labelled, self.dev_mode, self.scale_out = labelled, dev_mode, scale_out
-        self.processed, self.limited = processed, limited
-        self.rejects, self.seconds = rejects, seconds
-        self.script: list[str] = []
-        """What becomes of the next requests: `abort 3`, `die 3`, `hang 3`, `error 3`, `nan 3`,
-        `refuse`, `whole`; the number is that of the tokens before."""
-        self.bodies: list[dict[str, Any]] = []
-        """The requests for completions."""
-        self.told: list[str] = []
-        """The other requests, in order."""
-        self.lock = threading.Lock()
-        self.restart()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    def restart(self) -> None:
-        """Forget everything but what was asked."""
-        self.label, self.weights, self.paused, self.preempted = "default", 0, "", 0
-        self.aborts = 0
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.0"
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-            def do_GET(self) -> None:
-                self._answer(None)
-
-            def do_POST(self) -> None:
-                self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def _answer(self, body: Any) -> None:
-                with suppress(OSError):
-                    fake._serve(self, body)
-
-            def send(self, value: Any, status: int = 200) -> None:
-                data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
-                self.begin("application/json", status)
-                self.wfile.write(data)
-
-            def begin(self, kind: str, status: int = 200) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.end_headers()
-
-        return Handler
-
-    def _serve(self, handler: Any, body: Any) -> None:
-        parts = urlsplit(handler.path)
-        if parts.path == "/inference/v1/generate":
-            return self._generate(handler, body)
-        self.told.append(handler.path)
-        control = ("/pause", "/resume", "/collective_rpc", "/reset_prefix_cache")
-        labels = ("/weight_info", "/update_weight_version")
-        known = ("/v1/models", "/health", "/metrics", *(control if self.dev_mode else ()))
-        known += labels if self.labelled and self.dev_mode else ()
-        if parts.path not in known:
-            return handler.send({"detail": "Not Found"}, 404)
-        with self.lock:
-            answer = self._control(parts.path, parse_qs(parts.query), body)
-        return handler.send(answer)
-
-    def _control(self, path: str, query: dict[str, list[str]], body: Any) -> Any:
-        if path == "/pause":
-            self.paused = query["mode"][0]
-            self.aborts += self.paused == "abort"
-        elif path == "/resume":
-            self.paused = ""
-        elif path == "/collective_rpc":
-            self.weights += 1
-        elif path == "/update_weight_version":
-            self.label = body["new_version"]
-        elif path == "/metrics":
-            return f'# TYPE x counter\nvllm:num_preemptions_total{{engine="0"}} {self.preempted}\n'
-        return {
-            "/v1/models": {"data": [{"max_model_len": CONTEXT}]},
-            "/weight_info": {"weight_version": self.label},
-            "/reset_prefix_cache": {"success": True},
-        }.get(path, {})
-
-    def _generate(self, handler: Any, body: Any) -> None:
-        parameters = body["sampling_params"]
-        if not self.scale_out:
-            return handler.send({"error": {"message": "scale-out is off"}}, 403)
-        if "allowed_token_ids" in parameters:
-            more = len(parameters["allowed_token_ids"]) > 1 and not self.limited
-            return handler.send(_whole([1], [-0.7 if more or not self.processed else 0.0]))
-        self.bodies.append(body)
-        act, _, count = (self.script.pop(0) if self.script else "").partition(" ")
-        if act == "refuse" or (self.rejects and self.paused == "abort"):
-            return handler.send({"error": {"message": "paused"}}, 503)
-        drawn = _Drawn(self, body, act, int(count or 0))
-        if act == "whole":
-            return handler.send(_whole(*drawn.all()))
-        handler.begin("text/event-stream")
-        for event in drawn.events():
-            handler.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
-            handler.wfile.flush()
-        if act == "hang":
-            time.sleep(5.0)
-        if act not in ("die", "hang"):
-            handler.wfile.write(b"data: [DONE]\n\n")
-        return None
+PROMPTS = [[3, *range(70, 73 + i % 7), 4] for i in range(24)]
 
 
-class _Drawn:
-    """One request's tokens."""
-
-    def __init__(self, fake: FakeVLLM, body: Any, act: str, count: int) -> None:
-        self.fake, self.act, self.count = fake, act, count
-        self.last, self.parameters = body["token_ids"][-1], body["sampling_params"]
-        self.aborts = fake.aborts
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-        self.spans: list[dict[str, Any]] = []
-
-    def events(self) -> Any:
-        """Draw, two tokens an event."""
-        tokens: list[int] = []
-        while True:
-            finish, stop = self._next(tokens)
-            if finish or len(tokens) == 2 or (self.act and len(self.tokens) == self.count):
-                yield self._event(tokens, finish, stop)
-                tokens = []
-            if finish:
-                return
-            if self.act and len(self.tokens) >= self.count:
-                if self.act == "error":
-                    yield {"error": {"message": "EngineDeadError", "code": 500}}
-                return
-
-    def _next(self, tokens: list[int]) -> tuple[str, str | None]:
-        """Draw one token; returns whether it ended here, and at which stop string."""
-        fake = self.fake
-        time.sleep(fake.seconds)
-        while fake.paused == "keep" or (fake.paused and fake.aborts == self.aborts):
-            time.sleep(0.001)
-        with fake.lock:
-            if fake.paused == "keep":
-                return "", None
-            return self._drawn(tokens)
-
-    def _drawn(self, tokens: list[int]) -> tuple[str, str | None]:
-        fake = self.fake
-        if fake.aborts != self.aborts or (self.act == "abort" and len(self.tokens) >= self.count):
-            return "abort", None
-        token = (self.last + 1 + len(self.tokens)) % VOCABULARY
-        self.tokens.append(token)
-        self.logprobs.append(-9999.0 if self.act == "nan" else -fake.weights / 100)
-        tokens.append(token)
-        if not self.spans or self.spans[-1]["version"] != fake.label:
-            self.spans.append({"version": fake.label, "start": len(self.tokens) - 1, "end": 0})
-        self.spans[-1]["end"] = len(self.tokens)
-        if token in self.parameters["stop_token_ids"]:
-            return "stop", None
-        for stop in self.parameters["stop"]:
-            if text_of(self.tokens).endswith(stop):
-                return "stop", stop
-        return ("length" if len(self.tokens) >= self.parameters["max_tokens"] else ""), None
-
-    def _event(self, tokens: list[int], finish: str, stop: str | None) -> Any:
-        count = len(self.tokens)
-        pairs = zip(tokens, self.logprobs[count - len(tokens) : count], strict=True)
-        choice: dict[str, Any] = {
-            "index": 0,
-            "token_ids": tokens,
-            "logprobs": {"content": [{"token_id": one, "logprob": value} for one, value in pairs]},
-            "finish_reason": finish or None,
-            "stop_reason": stop,
-        }
-        if finish and self.fake.labelled:
-            choice["weight_versions"] = self.spans
-        return {"request_id": "x", "choices": [choice]}
-
-    def all(self) -> tuple[list[int], list[float], str, list[dict[str, Any]]]:
-        """Draw to the end."""
-        finish = ""
-        while not finish:
-            finish, _ = self._next([])
-        return self.tokens, self.logprobs, finish, self.spans
-
-
-def _whole(
-    tokens: list[int],
-    logprobs: list[float],
-    finish: str = "length",
-    spans: list[dict[str, Any]] | None = None,
+def small_model(
+    kind: str = "Llama", *, context: int = 256, padding: int = 10, tied: bool = False
 ) -> Any:
-    content = [
-        {"token_id": token, "logprob": one} for token, one in zip(tokens, logprobs, strict=True)
+    """Make a small model of the byte tokenizer's tokens, with rows of padding behind them."""
+    import transformers
+
+    tokenizer: Any = byte_tokenizer(context)
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(
+        getattr(transformers, f"{kind}Config")(
+            vocab_size=len(tokenizer) + padding,
+            hidden_size=64,
+            head_dim=32,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=context,
+            tie_word_embeddings=tied,
+            initializer_range=0.2,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).eval()
+
+
+def with_adapters(model: Any, **config: Any) -> Any:
+    """Put adapters into a model, as the trainer hands it over."""
+    import peft
+
+    settings = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(**{**settings, **config}))
+    return wrapped.get_base_model().eval()
+
+
+def move(model: Any, size: float, seed: int = 0) -> None:
+    """Change whatever is trained a little, as an update does."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(size * torch.randn(weight.shape, generator=generator))
+
+
+async def complete(
+    policy: Any, prompts: Sequence[list[int]] = PROMPTS, **sampling: Any
+) -> list[Completion]:
+    """Draw behind all prompts at the same time, each with its number as the seed."""
+    calls = [
+        policy.generate(prompt, Sampling(**{"max_tokens": 24, "seed": i, **sampling}))
+        for i, prompt in enumerate(prompts)
     ]
-    choice = {"token_ids": tokens, "logprobs": {"content": content}, "finish_reason": finish}
-    return {"choices": [{**choice, "weight_versions": spans}]}
+    return await asyncio.gather(*calls)
 
 
-def text_of(tokens: Any) -> str:
-    """Return the text of tokens: a letter each."""
-    return "".join(chr(ord("a") + token % 26) for token in tokens)
+def draw(policy: Any, prompts: Sequence[list[int]] = PROMPTS, **sampling: Any) -> list[Completion]:
+    """Do the same where no event loop runs."""
+    return asyncio.run(complete(policy, prompts, **sampling))
+
+
+def full_pass(
+    policy: Any,
+    drawn: Sequence[Completion],
+    prompts: Sequence[list[int]] = PROMPTS,
+    temperature: float = 1.0,
+    kept: Any = None,
+) -> list[torch.Tensor]:
+    """Return the log-probabilities of a full forward pass of the learner's model."""
+    reference = TransformersPolicy(policy.model, policy.tokenizer, check=False)
+    return reference.logprobs(prompts, [one.tokens for one in drawn], temperature, kept)
+
+
+def gap(policy: Any, drawn: Sequence[Completion], *args: Any, **how: Any) -> float:
+    """Return the greatest difference to `full_pass`, in nats."""
+    rows = full_pass(policy, drawn, *args, **how)
+    both = zip(drawn, rows, strict=True)
+    return max(float((torch.tensor(one.logprobs) - row).abs().max()) for one, row in both)
+
+
+def check_updates_in_flight(
+    policy: Any, wait: Callable[[], None], update: Callable[[int], Any]
+) -> None:
+    """Draw while weights change twice, and check which of them drew which tokens.
+
+    Args:
+        policy: What draws.
+        wait: Waits until some more tokens have been drawn.
+        update: Hands over the model's weights under a version.
+    """
+    versions = [policy.version + i for i in range(3)]
+    weights = {versions[0]: _state(policy.model)}
+    ended = asyncio.Event()
+
+    async def keep_on(prompt: list[int], seed: int) -> list[tuple[list[int], Completion]]:
+        found: list[tuple[list[int], Completion]] = []
+        while not ended.is_set():
+            longest = 60 + 7 * seed  # so that they do not end all at once
+            sampling = Sampling(max_tokens=longest, seed=seed + 100 * len(found))
+            found.append((prompt, await policy.generate(prompt, sampling)))
+        return found
+
+    async def main() -> list[tuple[list[int], Completion]]:
+        drawing = [asyncio.ensure_future(keep_on(one, i)) for i, one in enumerate(PROMPTS)]
+        for version in versions[1:]:
+            await asyncio.to_thread(wait)
+            move(policy.model, 3e-2, seed=version)
+            weights[version] = _state(policy.model)
+            await asyncio.to_thread(update, version)
+        await asyncio.to_thread(wait)
+        ended.set()
+        return [one for some in await asyncio.gather(*drawing) for one in some]
+
+    prompts, drawn = zip(*asyncio.run(main()), strict=True)
+    assert sum(bool(one.spans) for one in drawn) > 8
+    assert {span.version for one in drawn for span in one.spans} == set(versions)
+    _check_spans(policy, prompts, drawn, weights)
+
+
+def _check_spans(
+    policy: Any,
+    prompts: Sequence[list[int]],
+    drawn: Sequence[Completion],
+    weights: Mapping[int, Mapping[str, torch.Tensor]],
+) -> None:
+    """Check each token's log-probability, which is that of its weights and of no others."""
+    for one in drawn:
+        spans = _spans(one)
+        assert [span.start for span in spans] == [0, *[span.end for span in spans[:-1]]]
+        assert (spans[-1].version, spans[-1].end) == (one.version, len(one.tokens))
+        assert [span.version for span in spans] == sorted({span.version for span in spans})
+    for version, state in weights.items():
+        policy.model.load_state_dict(state)
+        for one, expected in zip(drawn, full_pass(policy, drawn, prompts), strict=True):
+            for span in _spans(one):
+                found = torch.tensor(one.logprobs[span.start : span.end])
+                off = float((found - expected[span.start : span.end]).abs().max())
+                if span.version == version or span.end - span.start > 8:
+                    assert (off < 1e-4) == (span.version == version)
+
+
+def _spans(one: Completion) -> Sequence[WeightSpan]:
+    return one.spans or (WeightSpan(one.version, 0, len(one.tokens)),)
+
+
+def _state(model: Any) -> dict[str, torch.Tensor]:
+    return {name: one.clone() for name, one in model.state_dict().items()}
+
+
+def wait_for_requests(engine: Any, count: int = 3 * len(PROMPTS) // 2) -> None:
+    """Wait until an engine of this process's has been asked so many times more."""
+    before, deadline = engine._count, time.monotonic() + 60
+    while engine._count < before + count:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def wait_for_tokens(server: Any, count: int) -> None:
+    """Wait until a server has drawn so many more tokens."""
+    before, deadline = _tokens_drawn(server), time.monotonic() + 60
+    while _tokens_drawn(server) < before + count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _tokens_drawn(server: Any) -> float:
+    text = server.tell("/metrics", raw=True).decode()
+    (line,) = [one for one in text.splitlines() if one.startswith("vllm:generation_tokens_total")]
+    return float(line.split()[-1])
+
+
+class Twice(DialogueEnv[None]):
+    """A dialogue of two turns."""
+
+    def answer(self, action: str, state: None) -> Reply:
+        return Reply("again")
