@@ -81,7 +81,8 @@ def load_model(
             )
     except Exception as error:
         raise ModelError(
-            f"'{path}' could not be loaded as a causal language model: {error}"
+            f"'{path}' could not be loaded as a causal language model: {_reason(error)}; expected "
+            "a decoder-only model, saved with model.save_pretrained(folder)"
         ) from error
     model.to(device=place)  # pyright: ignore
     return model.eval(), tokenizer
@@ -129,13 +130,24 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         usable = bool(tokenizer("1 + 1")["input_ids"])
     except Exception as error:
+        reason = _reason(error)
+        if not Path(path).is_dir():
+            raise ModelError(
+                f"'{path}' is no folder here, and no tokenizer of that name could be had from the "
+                f"Hugging Face Hub ({reason}); check the name and the connection"
+            ) from error
         files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
-        local = Path(path).is_dir() and not any((Path(path) / name).exists() for name in files)
-        reason = f"there is no {files[0]}" if local else str(error).splitlines()[0]
+        if not any((Path(path) / name).exists() for name in files):
+            reason = f"there is no {files[0]}"
         raise _no_tokenizer(path, reason) from error
     if not usable:
         raise _no_tokenizer(path, "what loads turns every text into nothing")
     return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error: the next ones list every model that there is."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _no_tokenizer(path: str | Path, reason: str) -> ModelError:

@@ -29,6 +29,10 @@ from .scoring import continuation_logits, pad, token_logprobs
 from .stream import Request, Stream
 from .types import Completion, Sampling
 
+LOOKS_AHEAD = 1e-3
+"""Share of a token's effect on its own logits that it may have on earlier ones: a causal model's is
+0 up to rounding, that of an encoder with random weights from 5e-3 up."""
+
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Nats by which cached decoding may differ from a full forward pass in `check_decoding`; 0.25 for
 half precision, where rounding alone gives up to 0.1."""
@@ -280,12 +284,34 @@ def eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(set(ids)))
 
 
+def check_causal(policy: TransformersPolicy) -> None:
+    """Change a text's last token and look at the logits of those before it.
+
+    Raises:
+        ModelError: They changed: the model is an encoder, which looks at the whole text.
+    """
+    length = min(4, policy.context)
+    texts = torch.arange(length, device=policy.device).repeat(2, 1) % policy.vocabulary
+    texts[1, -1] = policy.vocabulary - 1
+    with torch.inference_mode():
+        logits = policy.model(input_ids=texts, use_cache=False).logits[..., : policy.vocabulary]
+    moved = (logits[0] - logits[1]).float().abs().amax(-1)
+    if length > 1 and float(moved[:-1].max()) > LOOKS_AHEAD * float(moved[-1]):
+        raise ModelError(
+            f"{type(policy.model).__name__} cannot be run by TransformersPolicy: what it says of a "
+            "token depends on the tokens after it, as in an encoder such as BERT; use a "
+            "decoder-only model"
+        )
+
+
 def check_decoding(policy: TransformersPolicy) -> None:
     """Compare batched, left-padded, cached decoding with one full pass per row.
 
     Raises:
-        ModelError: The two differ by more than rounding, with the class and the difference.
+        ModelError: The two differ by more than rounding, with the class and the difference; or the
+            model is not causal.
     """
+    check_causal(policy)
     generator = np.random.default_rng(0)
     lengths = [n for n in (11, 5, 2) if n + 4 < policy.context] or [1]
     prompts = [generator.integers(policy.vocabulary, size=n).tolist() for n in lengths]

@@ -236,7 +236,10 @@ def _known(id: str) -> str:
         except ImportError as error:
             raise UsageError(f"'{id}': cannot import '{module}': {error}") from error
     if name not in gymnasium.registry:
-        hint = "Register yours first, or write 'module:id' for the module that does."
+        hint = (
+            "Register yours first, in a file for --import, or write 'module:id' for the module "
+            "that does."
+        )
         raise unknown("environment", name, _TABLE, hint)
     return name
 

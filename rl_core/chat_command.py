@@ -1,5 +1,6 @@
 """`rlvr chat ENV`: an environment tried by hand, with oneself as the policy."""
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from ..envs.playing import solution_of
 from .sources import EnvChoice
 
 if TYPE_CHECKING:
-    from .cli import ChatCommand
+    from .commands import ChatCommand
 
 HELP = """An answer ends with an empty line, or with a line that is only a dot.
 :next   another task      :solve  what the solver does next
@@ -40,6 +41,8 @@ class _Session:
 
     def __init__(self, env: "gymnasium.Env[str, str]", index: int | None, seed: int | None) -> None:
         self.env, self.index, self.seed = env, index, seed
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # an answer may be any bytes
         self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self.messages: list[dict[str, Any]] = []
         self.seen: list[str] = []

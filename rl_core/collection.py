@@ -27,7 +27,7 @@ from .choices import Algorithm
 from .config import TrainConfig
 from .pair_batches import PairBatches
 from .regrading import Regrader
-from .sources import Prompt, Schedule, Source, episodes_of
+from .sources import Prompt, Schedule, Source, episodes_of, labelled
 
 
 @dataclass(kw_only=True)
@@ -188,6 +188,7 @@ class Collector:
         entropy = [self.config.run.seed, 5, step, number]
         episodes = episodes_of(self.sources, prompts, self.row.group_size, entropy)
         found = rollout(episodes, self.policy, self.sampling, clock)
+        found = labelled(found, prompts, self.sources)
         return prompts, self.regrader.regrade(found, prompts, clock)
 
     def _until_alive(

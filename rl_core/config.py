@@ -6,10 +6,10 @@ keywords of `train`. What a run used is written into its folder as `config.toml`
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
 import tomli_w
 
@@ -201,9 +201,13 @@ class TrainConfig:
             UsageError: The file is missing or malformed, or a section or field is unknown.
         """
         try:
-            data = tomllib.loads(Path(path).read_text())
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise UsageError(f"cannot read the configuration '{path}': {error.strerror}") from error
+            raise UsageError(
+                f"cannot read the configuration '{path}': {error.strerror}; check --config"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"the configuration '{path}' is not TOML: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"the configuration '{path}' is not TOML: {error}") from error
         flat: dict[str, Any] = {}
@@ -230,14 +234,16 @@ def _section_of(name: str) -> str:
 def _as_given(section: type[Any], name: str, value: Any) -> Any:
     """Check a plain value's type, and take one text where several may stand."""
     found = next(f for f in dataclasses.fields(section) if f.name == name)
-    kind = found.type
+    kind = get_args(found.type)[0] if get_origin(found.type) is Annotated else found.type
     if kind == tuple[str, ...]:
         if found.metadata.get("mapping") and isinstance(value, Mapping):
             value = [f"{key}={one}" for key, one in value.items()]
-        value = (value,) if isinstance(value, str) else tuple(value)
-        if not all(isinstance(item, str) for item in value):
+        given = (value,) if isinstance(value, str) else value
+        texts = isinstance(given, Iterable) and not isinstance(given, Mapping)
+        several = tuple(given) if texts else ()
+        if not texts or not all(isinstance(item, str) for item in several):
             raise UsageError(f"{name} must be texts, got {value!r}")
-        return value
+        return several
     plain = _PLAIN.get(kind)
     if plain is None or (value is None and "None" in str(kind)):
         return value

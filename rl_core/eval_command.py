@@ -1,7 +1,9 @@
 """`rlvr eval`: a model measured on environments, as tables and files."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,13 @@ from ..agents.policies import open_policy
 from ..agents.types import Sampling
 from ..verifiers import Status, UsageError
 from .evaluation import Evaluation, evaluate
+from .opening import limit_verifiers
 from .progress import print_table
-from .sources import Source, open_sources
+from .sources import EnvChoice, Source, open_sources, takes_split
 from .warm_start import embedded_for, load_chosen
 
 if TYPE_CHECKING:
-    from .cli import EvalCommand
+    from .commands import EvalCommand
 
 
 def run_eval(given: "EvalCommand") -> Evaluation:
@@ -31,32 +34,52 @@ def run_eval(given: "EvalCommand") -> Evaluation:
         min_p=given.min_p,
         stop=given.stop,
     )
-    sources = open_sources(given.env)
-    policy = _policy(given, sources)
-    try:
-        found = evaluate(
-            policy,
-            sources,
-            tasks=given.tasks,
-            samples=given.samples,
-            sampling=sampling,
-            seed=given.seed,
-            batch=given.max_rows,
-        )
-        used = getattr(policy, "figures", dict)()
-    finally:
-        getattr(policy, "close", lambda: None)()
+    if given.out:
+        _check_writable(Path(given.out))
+    with _opened(given.env) as sources:
+        limit_verifiers(sources, given.verifier_timeout, print)
+        policy = _policy(given)
+        try:
+            found = evaluate(
+                policy,
+                sources,
+                tasks=given.tasks,
+                samples=given.samples,
+                sampling=sampling,
+                seed=given.seed,
+                batch=given.max_rows,
+            )
+            used = getattr(policy, "figures", dict)()
+        finally:
+            getattr(policy, "close", lambda: None)()
     _print(found, ", ".join(given.env), given.model.model, used)
     if given.out:
         _write(found, Path(given.out), used)
     return found
 
 
-def _policy(given: "EvalCommand", sources: list[Source]) -> Any:
+@contextmanager
+def _opened(env: Sequence[str], split: str | None = None) -> Iterator[list[Source]]:
+    sources = open_sources(env, split=split)
+    try:
+        yield sources
+    finally:
+        for source in sources:
+            source.close()
+
+
+def _training_side(env: str) -> str:
+    """Return an environment as training takes it: no model is warmed up on what it is asked."""
+    choice = EnvChoice.parse(env)
+    return f"{env} split=train" if "split" in choice.options and takes_split(choice.id) else env
+
+
+def _policy(given: "EvalCommand") -> Any:
     if given.model.policy == "openai":
         return _endpoint(given)
     if given.model.model == "embedded":
-        model, tokenizer = embedded_for(sources)
+        with _opened([_training_side(one) for one in given.env], split="train") as sources:
+            model, tokenizer = embedded_for(sources)
         model = model.to(resolve_device(given.model.device))
     else:
         model, tokenizer = load_chosen(given.model)
@@ -100,27 +123,49 @@ def _print(found: Evaluation, env: str, model: str, used: Mapping[str, float]) -
     rows += [(f"pass@{k}", f"{value:.4f}") for k, value in found.pass_at.items() if k > 1]
     if len(found.pass_at) > 1:
         rows.append(("majority", f"{found.majority:.4f}"))
+    rows.append(("mean reward", f"{found.reward:.4f}"))
+    if not found.samples:
+        rows = [(name, "no sample is scored") for name, _ in rows]
     rows += [
-        ("mean reward", f"{found.reward:.4f}"),
         ("tasks / scored samples", f"{found.tasks} / {found.samples}"),
         ("unscored samples", str(found.unscored)),
+        *_failures(found),
         ("tokens per sample", f"{found.length:.1f}"),
         ("ran out of tokens", f"{found.truncated:.1%}"),
     ]
     rows += [(f"status {s}", str(found.statuses.get(s, 0))) for s in Status if s in found.statuses]
+    rows += [(n, f"{s:.4f} of {c}") for n, (s, c) in found.environments.items()]
     rows += [(f"difficulty {n}", f"{s:.4f} of {c}") for n, (s, c) in found.groups.items()]
     rows += [(name.replace("_", " "), f"{value:g}") for name, value in used.items()]
     print_table(f"{model} on {env}", ["figure", "value"], rows)
 
 
+def _failures(found: Evaluation) -> list[tuple[str, str]]:
+    """Return the most frequent reasons why samples have no score."""
+    reasons = Counter(str(row["reason"]) for row in found.rows if row["reward"] is None)
+    return [("unscored because", f"{why} ({count}×)") for why, count in reasons.most_common(3)]
+
+
 def _write(found: Evaluation, path: Path, used: Mapping[str, float]) -> None:
     figures = {**asdict(found), **({"usage": used} if used else {})}
     rows = figures.pop("rows")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path):
         with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         path.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the evaluation, not after it, that its samples cannot be kept."""
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(path, "ab").close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(
             f"cannot write '{path}': {error.strerror}; choose another --out"

@@ -15,7 +15,7 @@ from ..agents.messages import MessagePolicy
 from ..agents.rollouts import rollout
 from ..agents.types import Policy, Sampling, Trajectory
 from ..verifiers import Status, UsageError
-from .sources import Prompt, Source, episodes_of
+from .sources import Prompt, Source, episodes_of, labelled
 
 Z_95 = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
@@ -130,6 +130,8 @@ class Evaluation:
     """Samples per status."""
     groups: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """Solved share and number of tasks per difficulty, where the tasks state one."""
+    environments: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """Solved share and number of tasks per environment, where there are several."""
     rows: Sequence[Mapping[str, Any]] = ()
     """One JSON row per sample."""
 
@@ -143,6 +145,7 @@ class Evaluation:
             "eval/reward": self.reward,
             "eval/length": self.length,
             "eval/unscored": float(self.unscored),
+            **{f"eval/env/{name}/solved": s for name, (s, _) in self.environments.items()},
         }
 
 
@@ -175,7 +178,7 @@ def evaluate(
     for start in range(0, len(prompts), per_batch):
         some = prompts[start : start + per_batch]
         episodes = episodes_of(sources, some, samples, [seed, 3, start])
-        found += rollout(episodes, policy, sampling)
+        found += labelled(rollout(episodes, policy, sampling), some, sources)
     return summarise(found, prompts, sources, samples)
 
 
@@ -197,6 +200,7 @@ def summarise(
     """Turn trajectories, `samples` in a row per prompt, into figures."""
     shares, votes, kept = [], [], []
     by_difficulty: dict[str, list[float]] = defaultdict(list)
+    by_source: dict[str, list[float]] = {s.label: [] for s in sources if len(sources) > 1}
     for number, prompt in enumerate(prompts):
         scored = [t for t in found[number * samples : (number + 1) * samples] if t.scored]
         if not scored:
@@ -205,9 +209,12 @@ def summarise(
         kept.append(right)
         shares.append(sum(right) / len(right))
         votes.append(majority([_answer(t) for t in scored], right))
-        difficulty = _difficulty(sources[prompt.source], prompt)
+        source = sources[prompt.source]
+        difficulty = _difficulty(source, prompt)
         if difficulty:
             by_difficulty[difficulty].append(shares[-1])
+        if source.label in by_source:
+            by_source[source.label].append(shares[-1])
     total = sum(len(right) for right in kept)
     ks = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
     scored_rewards = [t.reward for t in found if t.scored]
@@ -224,6 +231,7 @@ def summarise(
         majority=_mean(votes),
         statuses=dict(Counter(t.verdict.get("status", "none") for t in found)),
         groups={name: (_mean(v), len(v)) for name, v in sorted(by_difficulty.items())},
+        environments={name: (_mean(v), len(v)) for name, v in by_source.items() if v},
         rows=[row_of(t) for t in found],
     )
 

@@ -68,6 +68,8 @@ class HeldOut:
             f"{found.tasks} held-out tasks"
             + (f", {found.unscored} unscored" if found.unscored else "")
         )
+        for name, (share, count) in found.environments.items():
+            self.say(f"  {name}: solved {share:.3f} of {count}")
         if step == 0:
             self._before(found)
         return found.metrics()

@@ -10,18 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..envs import contamination
+from ..envs.procedural import DEFAULT_SIZE
 from ..verifiers import UsageError, Verifier
 from .cautions import run_warnings
 from .collection import lag_warning
 from .config import TrainConfig
 from .records import Run
-from .sources import EnvChoice, Source, open_sources, takes_split
+from .sources import EnvChoice, Source, open_sources, spelt, takes_split
 
 MAY_CHANGE = {
     *("steps", "out", "eval_every", "eval_tasks", "checkpoint_every", "keep_checkpoints"),
     *("rollouts_per_step", "token_records_every", "diagnostics_every"),
     *("max_unscored", "max_solved_before", "verifier_timeout", "device", "max_rows"),
-    *("server_url", "server_folder", "server_transport", "engine"),
+    *("imports", "server_url", "server_folder", "server_transport", "engine"),
 }
 """Settings that may differ on resume: none of them changes what is learned from a step."""
 
@@ -31,6 +32,32 @@ def several(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def recorded(
+    config: TrainConfig, env: list[Any], eval_env: list[Any], verifier: Verifier | str | None
+) -> TrainConfig:
+    """Return the settings with what was given in Python in their place, by name.
+
+    What is stored with a run is then what it is trained on; a run that is continued without those
+    objects is refused, by `open_sources`.
+
+    Args:
+        config: The settings.
+        env: What is trained on in place of the configuration's environments; empty: those.
+        eval_env: What is held out, likewise.
+        verifier: Judges in place of the environments' own.
+    """
+    judge = "" if verifier is None else " " + _quoted(f"verifier={spelt(verifier)}")
+
+    def named(one: Any) -> str:
+        return spelt(one).removesuffix(judge) + judge
+
+    return TrainConfig.of(
+        config,
+        env=[named(one) for one in env or config.tasks.env],
+        eval_env=[named(one) for one in eval_env or config.tasks.eval_env],
+    )
 
 
 def open_sides(
@@ -58,7 +85,10 @@ def open_sides(
         if isinstance(one, str):
             choice = EnvChoice.parse(one)
             if "split" not in choice.options and takes_split(choice.id):
-                options = {**choice.options, "size": wanted, "split": "test"}
+                options = {**choice.options, "split": "test"}
+                options.pop("size", None)  # of the training side
+                if wanted > DEFAULT_SIZE:
+                    options["size"] = wanted
                 texts = [f"{k}={json.dumps(v)}" for k, v in options.items()]
                 sides.append(" ".join([choice.id, *map(_quoted, texts)]))
     return open_sources(chosen, verifier, split="train"), open_sources(sides, verifier)
@@ -137,13 +167,31 @@ def announce(config: TrainConfig, run: Run, say: Callable[[str], None]) -> None:
             say(f"warning: {doubt}")
 
 
-def resumed(config: TrainConfig) -> Run:
-    """Return the run to continue, if its settings are the same.
+def begun(config: TrainConfig, *, resume: bool, overwrite: bool) -> Run:
+    """Return the run to write, if its folder is free, or to continue, if its settings are the same.
+
+    Args:
+        config: The settings.
+        resume: Whether to continue the run in the folder.
+        overwrite: Whether a run in the folder may be replaced; that is left to `Run.create`.
 
     Raises:
-        UsageError: There is none, it has no checkpoint, or a setting that matters differs.
+        UsageError: The folder is taken; or there is nothing to continue, it has no checkpoint, or
+            a setting that matters differs.
     """
     run = Run(config.run.out)
+    if resume and overwrite:
+        raise UsageError(
+            f"--resume continues the run in '{run.folder}' and --overwrite deletes it; give one"
+        )
+    if not resume:
+        run.check_free(overwrite=overwrite)
+        return run
+    _check_resumable(run, config)
+    return run
+
+
+def _check_resumable(run: Run, config: TrainConfig) -> None:
     if not (run.folder / "config.toml").is_file():
         raise UsageError(f"no run to resume in '{run.folder}': it has no config.toml; check --out")
     if not run.checkpoints():
@@ -160,4 +208,3 @@ def resumed(config: TrainConfig) -> Run:
                     f"cannot resume '{run.folder}' with {name}={now!r}: it was begun with "
                     f"{before!r}; leave it out, or begin a new run"
                 )
-    return run

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -21,7 +21,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "dead_groups": ("no gradient", "{:.0%}"),
     "time/tokens_per_second": ("tokens/s", "{:.0f}"),
 }
-"""Metric → (heading, format); the last column is the time left."""
+"""Metric → (heading, format)."""
 
 SHORT = 24
 """Characters of a cell that is not broken into lines."""
@@ -76,17 +76,17 @@ class Display:
         seconds = (time.monotonic() - self._started) / max(1, done) * (self.steps - step)
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
-    def _table(self, step: int, metrics: Mapping[str, float], left: str) -> Table:
-        grid = Table(box=None, padding=(0, 2, 0, 0))
-        grid.add_column("step")
-        grid.add_column("")
+    def _table(self, step: int, metrics: Mapping[str, float], left: str) -> Group:
+        """Return how far the run is above its figures: side by side, 80 columns would cut them."""
+        place = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(total=self.steps, completed=step, width=40)
+        place.add_row(f"step {step}/{self.steps}", bar, f"left {left}")
+        figures = Table(box=None, padding=(0, 2, 0, 0))
         cells = _cells(metrics)
         for head, _ in cells:
-            grid.add_column(head, justify="right")
-        grid.add_column("left", justify="right")
-        bar = ProgressBar(total=self.steps, completed=step, width=16)
-        grid.add_row(f"{step}/{self.steps}", bar, *[text for _, text in cells], left)
-        return grid
+            figures.add_column(head, justify="right", no_wrap=True)
+        figures.add_row(*[text for _, text in cells])
+        return Group(place, figures)
 
 
 def _cells(metrics: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ step (or was cut off in the middle of a line) is removed, so that no step is the
 checkpoint is written beside its place and renamed into it.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from ..agents.loading import quiet_transformers
 from ..verifiers import TrainingStopped, UsageError
 from .config import TrainConfig
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How the system says that there is no room left."""
+
 
 class Run:
     """The folder of a run."""
@@ -26,32 +30,39 @@ class Run:
         """Name the folder; nothing is created."""
         self.folder = Path(folder)
 
-    @classmethod
-    def create(cls, config: TrainConfig, *, overwrite: bool = False) -> "Run":
-        """Make a new run's folder, with its configuration.
+    def check_free(self, *, overwrite: bool = False) -> None:
+        """Check that a new run may be written here; nothing is changed.
 
         Raises:
-            UsageError: It exists and is not empty.
+            UsageError: The folder exists and is not empty, and is not to be replaced.
         """
-        run = cls(config.run.out)
-        if run.folder.exists() and not run.folder.is_dir():
-            raise UsageError(f"the run folder '{run.folder}' is a file; choose another --out")
-        if run.folder.is_dir() and any(run.folder.iterdir()):
-            if not overwrite:
-                raise UsageError(
-                    f"the run folder '{run.folder}' exists already; continue it with --resume, "
-                    "replace it with --overwrite, or choose another --out"
-                )
-            if not (run.folder / "config.toml").is_file():
-                raise UsageError(
-                    f"'{run.folder}' is no run folder (it has no config.toml), so --overwrite "
-                    "will not delete it; choose another --out"
-                )
-            shutil.rmtree(run.folder)
-        with run.guard("create the run folder"):
-            (run.folder / "checkpoints").mkdir(parents=True)
-            (run.folder / "config.toml").write_text(config.to_toml())
-        return run
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"the run folder '{self.folder}' is a file; choose another --out")
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return
+        if not overwrite:
+            raise UsageError(
+                f"the run folder '{self.folder}' exists already; continue it with --resume, "
+                "replace it with --overwrite, or choose another --out"
+            )
+        if not (self.folder / "config.toml").is_file():
+            raise UsageError(
+                f"'{self.folder}' is no run folder (it has no config.toml), so --overwrite "
+                "will not delete it; choose another --out"
+            )
+
+    def create(self, config: TrainConfig, *, overwrite: bool = False) -> None:
+        """Make a new run's folder, with its configuration, in place of an earlier run.
+
+        Raises:
+            UsageError: It exists and is not empty, and is not to be replaced.
+        """
+        self.check_free(overwrite=overwrite)
+        with self.guard("create the run folder"):
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                shutil.rmtree(self.folder)
+            (self.folder / "checkpoints").mkdir(parents=True)
+            (self.folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
 
     def guard(self, doing: str, part: Path | None = None) -> "_Guard":
         """Turn a failure to write into an error that says what is safe and how to go on.
@@ -133,7 +144,7 @@ class Run:
         def write(folder: Path) -> None:
             save(folder)
             torch.save(dict(learner), folder / "learner.pt")
-            (folder / "state.json").write_text(json.dumps({"step": step, **state}))
+            (folder / "state.json").write_text(json.dumps({"step": step, **state}), "utf-8")
 
         name = f"checkpoints/step-{step:06d}"
         place = self._write_whole(name, write, f"write the checkpoint of step {step}")
@@ -181,14 +192,18 @@ class _Guard:
         if self.part is not None:
             shutil.rmtree(self.part, ignore_errors=True)
         saved = self.run.checkpoints() if self.run.folder.is_dir() else []
+        full = not isinstance(error, OSError) or error.errno in _FULL
+        cure = "free space" if full else "mend that"
+        again = " with --overwrite" if (self.run.folder / "config.toml").is_file() else ""
         rest = (
-            f"the checkpoint of step {saved[-1][0]} is whole; free space and continue with "
+            f"the checkpoint of step {saved[-1][0]} is whole; {cure} and continue with "
             f"`rlvr train --resume --out {self.run.folder}`"
             if saved
-            else "no checkpoint has been written yet; free space and start again"
+            else f"no checkpoint has been written yet; {cure} and start again{again}"
         )
+        why = error if isinstance(error, OSError) else f"it took not all of the data ({error})"
         raise TrainingStopped(
-            f"could not {self.doing} in '{self.run.folder}': {error}; {rest}"
+            f"could not {self.doing} in '{self.run.folder}': {why}; {rest}"
         ) from error
 
 

@@ -110,8 +110,8 @@ def before_and_after(run: Run) -> list[dict[str, Any]]:
     if not rows:
         return []
     first, last = rows[0]["step"], rows[-1]["step"]
-    before = {row["task_id"]: row for row in rows if row["step"] == first}
-    after = {row["task_id"]: row for row in rows if row["step"] == last}
+    before = {_problem(row): row for row in rows if row["step"] == first}
+    after = {_problem(row): row for row in rows if row["step"] == last}
     return [
         {
             "prompt": row["prompt"],
@@ -121,6 +121,11 @@ def before_and_after(run: Run) -> list[dict[str, Any]]:
         for name, row in before.items()
         if name in after
     ]
+
+
+def _problem(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells problems apart: environments may share ids."""
+    return row["env"], row["task_id"], row["prompt"]
 
 
 def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str = "") -> Any:
@@ -155,7 +160,7 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str = "") -> Any:
         low = [e["eval/solved_low"] for e in evaluations]
         high = [e["eval/solved_high"] for e in evaluations]
         top.fill_between(x, low, high, color="#0b6e4f", alpha=0.15, label="95 % interval")
-    top.set(ylim=(0, 1), ylabel="solved share", xlabel="step", title=title)
+    top.set(ylim=(-0.02, 1.02), ylabel="solved share", xlabel="step", title=title)
     if steps or evaluations:
         top.legend(loc="lower right")
     panels = (("length", "tokens"), ("entropy", "entropy (nats)"), ("grad_norm", "gradient norm"))

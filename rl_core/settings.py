@@ -5,11 +5,17 @@ Those of the algorithm and of its critic stand in `algorithm_config`.
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
 
 from ..agents import Sampling, policies
 from ..envs.conversation import THOUGHTS
 from ..verifiers import UsageError
 from ..verifiers.errors import unknown
+
+Imports = Annotated[tuple[str, ...], tyro.conf.arg(name="import", metavar="FILE.py ...")]
+"""Files that are imported first: `--import my_tasks.py`."""
 
 
 def _check(name: str, value: object, good: bool, expected: str) -> None:
@@ -148,6 +154,8 @@ class TaskConfig:
     eval_env: tuple[str, ...] = ()
     """Environments to evaluate on; none: the same ones with `split=test`, and `split=train` for
     training."""
+    imports: Imports = ()
+    """Python files that register environments or verifiers."""
     contamination: str = "refuse"
     """What to do if an evaluation prompt is a training prompt: `refuse`, `warn` or `ignore`."""
 

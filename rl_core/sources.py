@@ -6,6 +6,7 @@ through in a new seeded order every epoch, and the only state is how far each wa
 """
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,13 @@ import numpy as np
 
 from .. import envs
 from ..agents.rollouts import Episode
+from ..agents.types import Trajectory
 from ..envs import PromptEnv, TaskEnv
 from ..envs.judging import asked
 from ..verifiers import Isolated, Task, TaskError, UsageError, Verifier, guarded
+
+IN_PYTHON = "python:"
+"""What the settings of a run call an object begins with this, if it was given in Python."""
 
 EnvLike = "str | gymnasium.Env[str, str] | Callable[[], gymnasium.Env[str, str]]"
 """An id with options, an environment, or a function that makes one."""
@@ -51,7 +56,9 @@ class EnvChoice:
         try:
             words = shlex.split(text)
         except ValueError as error:
-            raise UsageError(f"environment {text!r}: {error}") from error
+            raise UsageError(
+                f"environment {text!r}: {error}; quote what holds spaces: path='my file.jsonl'"
+            ) from error
         if not words:
             raise UsageError("an environment is an id with options, got an empty text")
         options: dict[str, Any] = {}
@@ -64,8 +71,11 @@ class EnvChoice:
                 )
             options[name] = option_value(value)
         weight = options.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
-            raise UsageError(f"environment '{words[0]}': weight must be above 0, got {weight!r}")
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 < weight < math.inf:
+            raise UsageError(
+                f"environment '{words[0]}': weight must be above 0 and finite, got {weight!r}"
+            )
         return cls(id=words[0], options=options, weight=float(weight))
 
 
@@ -91,6 +101,9 @@ class Source:
         self.weight = weight
         self._make = make
         self._envs = [make()]
+        spec = self._envs[0].spec
+        self.label = spec.id if spec else type(self._envs[0].unwrapped).__name__
+        """What its episodes are called; different for every source of a run."""
         self._judge: Verifier | None = None
         tasks = getattr(self._envs[0].unwrapped, "tasks", None)
         self.tasks: Sequence[Task] | None = tasks
@@ -127,11 +140,15 @@ class Source:
     def instances(self, count: int) -> list["gymnasium.Env[str, str]"]:
         """Return `count` different instances, making what is missing."""
         while len(self._envs) < count:
-            env = self._make()
-            if self._judge is not None and isinstance(env.unwrapped, TaskEnv):
-                env.unwrapped.verifier = self._judge
-            self._envs.append(env)
+            self._envs.append(self.fresh())
         return self._envs[:count]
+
+    def fresh(self) -> "gymnasium.Env[str, str]":
+        """Make an instance that the caller keeps."""
+        env = self._make()
+        if self._judge is not None and isinstance(env.unwrapped, TaskEnv):
+            env.unwrapped.verifier = self._judge
+        return env
 
     def close(self) -> None:
         """Close every instance."""
@@ -154,13 +171,39 @@ def open_sources(
     Raises:
         UsageError: An id or option is unknown, or something is no environment.
     """
-    return [_open(one, verifier, split) for one in chosen]
+    found = [_open(one, verifier, split) for one in chosen]
+    labels = [source.label for source in found]
+    for number, source in enumerate(found, 1):
+        if labels.count(source.label) > 1:
+            source.label = f"{source.label}#{number}"
+    return found
+
+
+def spelt(given: Any) -> str:
+    """Return a text as it is, and the name of an object that was given in its place.
+
+    Example:
+        >>> spelt("rlvr/GCD-v0"), spelt(len)
+        ('rlvr/GCD-v0', 'python:len')
+    """
+    if isinstance(given, str):
+        return given
+    inner = given.unwrapped if isinstance(given, gymnasium.Env) else given
+    name = getattr(inner, "name", None) or getattr(inner, "__name__", None)
+    return IN_PYTHON + str(name or type(inner).__name__)
 
 
 def _open(one: Any, verifier: Verifier | str | None, split: str | None) -> Source:
     if isinstance(one, str):
         choice = EnvChoice.parse(one)
         options = dict(choice.options)
+        judge = options.get("verifier") if verifier is None else None
+        for what, name in (("env", choice.id), ("verifier", judge)):
+            if str(name).startswith(IN_PYTHON):
+                raise UsageError(
+                    f"{what}='{name}' was given in Python, as an object that no file holds; go on "
+                    f"with train(config, {what}=…, resume=True)"
+                )
         if split is not None and "split" not in options and takes_split(choice.id):
             options["split"] = split
         if verifier is not None:
@@ -300,6 +343,21 @@ def episodes_of(
         for group, prompt in enumerate(prompts)
         for member in range(group_size)
     ]
+
+
+def labelled(
+    found: Sequence[Trajectory], prompts: Sequence[Prompt], sources: Sequence[Source]
+) -> Sequence[Trajectory]:
+    """Call episodes after their source: two may have the same environment with other options.
+
+    Args:
+        found: The episodes; group g answers `prompts[g]`.
+        prompts: What they answer.
+        sources: Of the prompts.
+    """
+    for trajectory in found:
+        trajectory.env = sources[prompts[trajectory.group].source].label
+    return found
 
 
 def training_tasks(sources: Sequence[Source]) -> list[Task]:

@@ -1,12 +1,13 @@
 """The metrics of a batch of episodes, as the policy sampled them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..agents.types import Trajectory
 from ..verifiers import class_counts
+from .choices import Algorithm
 from .evaluation import is_solved
 
 
@@ -27,6 +28,23 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     out |= {f"status/{status}": float(count) for status, count in sorted(statuses.items())}
     out |= class_counts(t.verdict for t in trajectories)
     return out | _by_environment(trajectories, scored) | _parts(scored)
+
+
+def equal_rewards(trajectories: Sequence[Trajectory], row: Algorithm) -> bool:
+    """Whether an algorithm compares rewards and all that it compares are equal.
+
+    Args:
+        trajectories: What a step learns from.
+        row: The algorithm.
+    """
+    compares = row.needs_group or row.baseline == "batch_mean"
+    if not compares or row.on_pairs or row.needs_values or row.reward in ("process", "parts"):
+        return False
+    seen: dict[int, set[float]] = defaultdict(set)
+    for t in trajectories:
+        if t.scored:
+            seen[t.group if row.needs_group else 0].add(t.reward)
+    return bool(seen) and all(len(rewards) == 1 for rewards in seen.values())
 
 
 def _by_environment(

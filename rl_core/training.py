@@ -30,19 +30,21 @@ from .learner import Learner
 from .monitor import action_space
 from .opening import (
     announce,
+    begun,
     check_contamination,
     limit_verifiers,
     open_sides,
-    resumed,
+    recorded,
     several,
 )
+from .plugins import load_files
 from .progress import Display
 from .records import Run
 from .report import conclude
 from .rollout_log import RolloutLog
 from .runtime import Interrupt, keep_freed_memory, long_lived_objects_left_alone
-from .sources import Schedule, Source
-from .summary import describe
+from .sources import Schedule, Source, spelt
+from .summary import describe, equal_rewards
 from .watch import Watch
 from .weights import open_weights
 
@@ -92,7 +94,8 @@ def train(
             configuration's; `group_weight` and `group_gate` say what that is worth.
         callbacks: Called after every step.
         resume: Whether to continue the run in the folder `out`.
-        overwrite: Whether a run in that folder may be replaced.
+        overwrite: Whether a run in that folder may be replaced; it is, once everything that the
+            new one needs is loaded.
         quiet: Whether to print nothing.
         settings: Single settings by name, as on the command line: `steps=50, lr=1e-3`.
 
@@ -109,16 +112,14 @@ def train(
         `train(env="rlvr/GCD-v0", algorithm="grpo", beta=0, lr=1e-3, steps=50, out="runs/gcd")`
     """
     env, eval_env = several(env), several(eval_env)
-    for name, given in (("env", env), ("eval_env", eval_env)):
-        if given and all(isinstance(one, str) for one in given):
-            settings[name] = given
-    if isinstance(group_verifier, str):
-        settings["group_verifier"] = group_verifier
+    if group_verifier is not None:
+        settings["group_verifier"] = spelt(group_verifier)
     if "out" in settings:
         settings["out"] = os.fspath(settings["out"])
-    config = TrainConfig.of(config, **settings)
+    config = recorded(TrainConfig.of(config, **settings), env, eval_env, verifier)
+    load_files(config.tasks.imports)
     group = config.rewards.group_reward(group_verifier)
-    run = resumed(config) if resume else None
+    run = begun(config, resume=resume, overwrite=overwrite)
     display = Display(config.run.steps, quiet=quiet)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
@@ -126,12 +127,14 @@ def train(
     sources, held_out = open_sides(config, env, eval_env, verifier)
     try:
         limit_verifiers((*sources, *held_out), config.run.verifier_timeout, display.say)
-        if run is None:
+        if not resume:
             check_contamination(config, sources, held_out, display.say)
-            run = Run.create(config, overwrite=overwrite)
         judge = None if group is None else group.verifier
-        trainer = Trainer(config, run, sources, held_out, callbacks, display, judge)
+        saved = [place for _, place in run.checkpoints()] if resume else []
+        trainer = Trainer(config, run, sources, held_out, callbacks, display, judge, saved[-1:])
         with closing(trainer):
+            if not resume:
+                run.create(config, overwrite=overwrite)
             return trainer.run_all(resume=resume)
     finally:
         display.stop()
@@ -151,15 +154,15 @@ class Trainer:
         callbacks: Sequence[Callback],
         display: Display,
         group_verifier: GroupVerifier | None = None,
+        saved: Sequence[Path] = (),
     ) -> None:
-        """Load the model and make policy and learner."""
+        """Load the model, or the checkpoint `saved`, and make policy and learner."""
         self.config, self.run, self.display = config, run, display
         self.sources, self.callbacks = sources, callbacks
         self.row = config.algorithm.row()
         self.step = 0
         """Steps done."""
         announce(config, run, display.say)
-        saved = [place for _, place in run.checkpoints()][-1:]
         self.weights = open_weights(config, sources, saved[-1] if saved else None, display.say)
         model, tokenizer = self.weights.model, self.weights.tokenizer
         self.policy = open_policy(
@@ -239,7 +242,7 @@ class Trainer:
         metrics |= getattr(self.policy, "sync_metrics", {})
         self.step += 1
         self._note_progress()
-        self._look(metrics)
+        self._look(metrics, equal=equal_rewards(found.trajectories, self.row))
         self.rollouts.write(found.trajectories, self.step)
         diagnosed = self.config.run.diagnostics_every
         if diagnosed and self.step % diagnosed == 0:
@@ -269,12 +272,13 @@ class Trainer:
         """Whether something done every so many steps, and at the end, is to be done now."""
         return self.step == self.config.run.steps or (every > 0 and self.step % every == 0)
 
-    def _look(self, metrics: dict[str, float]) -> None:
+    def _look(self, metrics: dict[str, float], *, equal: bool) -> None:
         """Stop, or say it, where the step looks wrong."""
         one = self.config.updates * self.row.epochs == 1 and not self.config.rollout.sample_ahead
         dtype = self.policy.model.dtype
         self.watch.mismatch(metrics["mismatch"], self.step, exact=one, dtype=dtype)
-        self.watch.silence(self.step, dead_groups=metrics["dead_groups"], reward=metrics["reward"])
+        dead, reward = metrics["dead_groups"], metrics["reward"]
+        self.watch.silence(self.step, dead_groups=dead, reward=reward, equal=equal)
         work = self.learner.last
         self.watch.doubts(work.found.warnings if work else (), self.step)
 

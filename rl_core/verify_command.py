@@ -22,7 +22,7 @@ from .progress import print_table, shorten
 from .sources import option_value
 
 if TYPE_CHECKING:
-    from .cli import VerifyCommand
+    from .commands import VerifyCommand
 
 COMPLETION_COLUMNS = ("completion", "response", "output", "generation")
 """Where the completion is looked for, in this order, unless a column is named."""

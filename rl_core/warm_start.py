@@ -27,7 +27,7 @@ from ..agents.transformers_policy import context_length, eos_ids
 from ..verifiers import Task, TaskError, UsageError
 from .config import ModelConfig
 from .demonstrations import Demonstration, fingerprint, has_turns, play_demonstrations
-from .records import save_model
+from .records import Run, save_model
 from .sources import Source, training_tasks
 
 RECIPE = 2
@@ -251,6 +251,7 @@ def embedded_default(
 
     Raises:
         TaskError: A task has no solution to demonstrate.
+        TrainingStopped: The model could not be written into the cache.
     """
     size, config = size or EmbeddedConfig(), config or WarmStart()
     place = cache_folder() / f"embedded-{_key(tasks, size, config, shown)}"
@@ -259,7 +260,8 @@ def embedded_default(
         draw = drawn_from(shown) if shown else solved(tasks, config.right)
         imitate(model, tokenizer, draw, config, progress)
         part = place.with_name(f".{place.name}.{os.getpid()}")
-        save_model(part, model, tokenizer)
+        with Run(place.parent).guard("write the warm-started model", part):
+            save_model(part, model, tokenizer)
         try:
             os.replace(part, place)
         except OSError:  # somebody else was faster: the same weights stand there
@@ -313,7 +315,13 @@ def cache_folder() -> Path:
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rlvr"
     )
     folder = Path(chosen)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder '{folder}' for built models: {error.strerror}; set the "
+            "environment variable RLVR_CACHE to another"
+        ) from error
     return folder
 
 

@@ -75,8 +75,8 @@ class Watch:
                 "weights that are trained"
             )
 
-    def silence(self, step: int, *, dead_groups: float, reward: float) -> None:
-        """Say when a batch taught nothing: the first time, and after 10, 100, … such steps on end.
+    def silence(self, step: int, *, dead_groups: float, reward: float, equal: bool = False) -> None:
+        """Say when rewards taught nothing: the first time, and after 10, 100, … such steps on end.
 
         The share of groups without gradient is in every line of the log.
 
@@ -84,16 +84,19 @@ class Watch:
             step: Steps done.
             dead_groups: That share.
             reward: The batch's mean reward.
+            equal: Whether all rewards that are compared are equal; groups may then still have the
+                gradient of a penalty, be it rounding.
         """
-        self._silent = self._silent + 1 if dead_groups >= 1 else 0
+        self._silent = self._silent + 1 if dead_groups >= 1 or equal else 0
         first, self._spoken = not self._spoken, self._spoken or self._silent > 0
         power = self._silent > 1 and math.log10(self._silent) % 1 == 0
         if (self._silent and first) or power:
             self.say(
-                f"step {step}: every reward is equal within its group (mean {reward:.3f}), 100 % "
-                "of the groups carry no gradient"
+                f"step {step}: every reward is equal within its group (mean {reward:.3f}), "
+                f"{100 * dead_groups:.0f} % of the groups carry no gradient"
+                + (", the others that of penalties alone (KL, length)" if dead_groups < 1 else "")
                 + (f", for {self._silent} steps in a row" if self._silent > 1 else "")
-                + "; tasks of mixed difficulty or a larger group_size would"
+                + "; tasks of mixed difficulty or a larger group_size would teach more"
             )
 
     def doubts(self, found: Sequence[str], step: int) -> None:
