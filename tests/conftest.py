@@ -1,13 +1,25 @@
 """Fixtures: a tiny model and tokenizer, made once."""
 
+import functools
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+sys.path.append(str(Path(__file__).parent))  # for the harness files
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are tiny, and CI has other work
+# Hundreds of processes are started here, each of which would compile the package for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+settings.register_profile("rlvr", deadline=None)  # the machine may be busy
+settings.load_profile("rlvr")
+gc.set_threshold(700, 10, 1000)  # a full round walks through all libraries, for 0.1 s
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,13 +39,12 @@ def short_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Spare runs of a few steps what takes longer than they do.
 
     That is to draw the curve, unless the test is about it, and to look for garbage among all
-    objects of all libraries.
+    objects of all libraries, which are therefore left frozen between the runs of a test, too.
     """
-    import gc
-
     from matplotlib.figure import Figure
 
     gc.freeze()
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
     if "curve" not in request.node.name:
         monkeypatch.setattr(
             "rlvr.rl_core.report.draw_curve", lambda metrics, title="": Figure(figsize=(1, 1))
@@ -49,8 +60,20 @@ def tiny() -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A saved untrained model, small enough that a step takes milliseconds."""
+    from rlvr.agents.embedded import EmbeddedConfig, build
+
+    place = tmp_path_factory.mktemp("model")
+    for part in build(EmbeddedConfig(width=32, layers=1, heads=2, context=512)):
+        part.save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture(scope="session")
 def sample(tiny: tuple[Any, Any]) -> Callable[..., list[Any]]:
     """Make ragged episodes without an environment, in groups, with true log-probabilities."""
+    import copy
     import random
 
     from rlvr.agents import Trajectory, TransformersPolicy, Turn
@@ -76,8 +99,12 @@ def sample(tiny: tuple[Any, Any]) -> Callable[..., list[Any]]:
             reward=reward,
         )
 
-    def make(groups: int, size: int, longest: int = 8, seed: int = 0) -> list[Trajectory]:
+    @functools.cache
+    def made(groups: int, size: int, longest: int, seed: int) -> list[Trajectory]:
         rng = random.Random(seed)
         return [episode(rng, g, m, longest) for g in range(groups) for m in range(size)]
+
+    def make(groups: int, size: int, longest: int = 8, seed: int = 0) -> list[Trajectory]:
+        return copy.deepcopy(made(groups, size, longest, seed))
 
     return make

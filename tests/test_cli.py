@@ -8,20 +8,10 @@ from typing import Any
 
 import pytest
 
-from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.rl_core.cli import COMMANDS, main
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 SMALL = ["--prompts-per-step", "4", "--group-size", "2", "--max-tokens", "3", "--steps", "2"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    network, tokenizer = build(EmbeddedConfig(width=32, layers=1, heads=2, context=512))
-    network.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
 
 
 def _out(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 0) -> str:
@@ -63,7 +53,7 @@ def test_check_passes_a_good_environment_and_fails_a_bad_one(
 
 
 def test_train_from_a_file_with_flags_over_it(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
@@ -71,7 +61,7 @@ def test_train_from_a_file_with_flags_over_it(
         "[evaluation]\neval_tasks = 4\n"
     )
     out = tmp_path / "run"
-    words = ["train", "--config", str(file), "--model", model, "--out", str(out), "--lr", "1e-3"]
+    words = ["train", "--config", str(file), "--model", folder, "--out", str(out), "--lr", "1e-3"]
     text = _out(capsys, [*words, *SMALL])
     assert "step 2/2" in text
     assert "lr = 0.001" in text
@@ -131,10 +121,10 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 
 def test_eval_writes_every_sample_and_the_figures(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "eval" / "samples.jsonl"
-    words = ["eval", "rlvr/GCD-v0 split=test size=10", "--model", model, "--tasks", "5"]
+    words = ["eval", "rlvr/GCD-v0 split=test size=10", "--model", folder, "--tasks", "5"]
     text = _out(capsys, [*words, "--samples", "4", "--max-tokens", "3", "--out", str(out)])
     assert "pass@1" in text
     assert "pass@4" in text
@@ -146,12 +136,12 @@ def test_eval_writes_every_sample_and_the_figures(
 
 
 def test_sft_teaches_demonstrations_of_a_file(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "shown.jsonl"
     data.write_text('{"prompt": "say", "completion": "moo"}\n')
     out = tmp_path / "taught"
-    words = ["sft", "--model", model, "--data", str(data), "--steps", "60", "--batch", "4"]
+    words = ["sft", "--model", folder, "--data", str(data), "--steps", "60", "--batch", "4"]
     text = _out(capsys, [*words, "--lr", "1e-2", "--out", str(out)])
     assert "step 60/60" in text
     assert _greedy(out, "say") == "moo"

@@ -1,6 +1,5 @@
 """What a step samples beyond its episodes, and that a run with all of it resumes exactly."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from training_harness import lines, weights
 
 from rlvr.agents import Sampling, TransformersPolicy, load_model
-from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.agents.types import Completion
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import Result, train
@@ -98,15 +97,6 @@ def test_values_by_rollouts_come_for_every_sampled_token(tiny: tuple[Any, Any]) 
     assert found.metrics["branch_tokens"] > 0
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    model, tokenizer = build(EmbeddedConfig(width=16, layers=1, heads=2, context=64))
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
-
-
 def _run(folder: str, out: Path, **changes: Any) -> Result:
     settings: dict[str, Any] = {
         "model": folder,
@@ -117,13 +107,9 @@ def _run(folder: str, out: Path, **changes: Any) -> Result:
         "checkpoint_every": 2,
         "out": str(out),
         "quiet": True,
+        "verifier_timeout": 0,
     }
     return train(env=PromptEnv(_tasks(16, range(8)), low_first), **{**settings, **changes})
-
-
-def _lines(out: Path, name: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines]
 
 
 def _name(changes: dict[str, Any]) -> str:
@@ -162,11 +148,10 @@ def test_two_halves_are_a_whole(folder: str, tmp_path: Path, changes: dict[str, 
     _run(folder, halves, steps=2, **changes)
     _run(folder, halves, steps=4, resume=True, **changes)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert _lines(whole, name) == _lines(halves, name)
-    weights = [load_model(out / "model")[0].state_dict() for out in (whole, halves)]
-    start = load_model(folder)[0].state_dict()
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert any(not torch.equal(value, start[name]) for name, value in weights[0].items())
+        assert lines(whole, name) == lines(halves, name)
+    start, first, second = load_model(folder)[0].state_dict(), weights(whole), weights(halves)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, start[name]) for name, value in first.items())
 
 
 def test_episodes_that_were_sampled_ahead_are_as_old_as_it_says(
@@ -182,7 +167,7 @@ def test_episodes_that_were_sampled_ahead_are_as_old_as_it_says(
     changes: dict[str, Any] = {"algorithm": "dr-grpo", "mismatch": "tis_token", "sample_ahead": 2}
     _run(folder, tmp_path / "run", steps=5, callbacks=[note], **changes)
     assert lags == [0, 1, 2, 2, 2]
-    off = [line.get("rollout_k3", 0.0) for line in _lines(tmp_path / "run", "metrics.jsonl")]
+    off = [line.get("rollout_k3", 0.0) for line in lines(tmp_path / "run")]
     assert off[0] < 1e-6 < max(off[2:])  # a batch that teaches nothing has no such line
 
 
@@ -204,7 +189,7 @@ def test_adapting_a_price_that_nothing_pays_is_refused(folder: str, tmp_path: Pa
 
 def test_every_token_is_recorded_with_the_episode(folder: str, tmp_path: Path) -> None:
     _run(folder, tmp_path / "run", steps=2, algorithm="ppo", rollouts_per_step=3, critic="head")
-    rows = _lines(tmp_path / "run", "rollouts.jsonl")
+    rows = lines(tmp_path / "run", "rollouts.jsonl")
     assert len(rows) == 6
     for row in rows:
         record = row["token_records"]

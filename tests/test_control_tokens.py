@@ -165,7 +165,7 @@ PIECES = [*EMBEDDED, "<", "|", "end", "|>", "<|", ">", " ", "\n", "é", MARKS[0]
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_is_said_the_conversation_has_the_templates_control_tokens(
     texts: list[str],
 ) -> None:

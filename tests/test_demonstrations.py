@@ -1,12 +1,12 @@
 """Demonstrations of several turns, and training and evaluation on whole conversations."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from training_harness import lines
 
 from rlvr.agents.embedded import EmbeddedConfig, build, byte_tokenizer
 from rlvr.agents.rollouts import Episode, rollout
@@ -31,6 +31,7 @@ from rlvr.rl_core.warm_start import (
 )
 from rlvr.verifiers import Task, TaskError, UsageError, Verdict, verifier
 
+pytestmark = pytest.mark.usefixtures("short_runs")
 TOOLS = Path(__file__).parent.parent / "examples" / "tools.toml"
 GAME = "rlvr/GuessNumber-v0 numbers=7 high=99"
 PPO = {
@@ -181,6 +182,15 @@ def test_evaluation_rows_hold_whole_chats() -> None:
     assert found.unscored == 0
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder that `rlvr sft` has left."""
+    place = str(tmp_path_factory.mktemp("taught") / "model")
+    shared = ["--steps", "2", "--batch", "4", "--lr", "1e-3"]
+    assert main(["sft", "--env", GAME, "--out", place, *shared]) == 0
+    return place
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -189,32 +199,13 @@ def test_evaluation_rows_hold_whole_chats() -> None:
     ],
 )
 def test_training_on_turns_leaves_whole_chats_and_a_report(
-    tmp_path: Path, settings: dict[str, Any]
+    taught: str, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     out = tmp_path / "run"
-    model = tmp_path / "model"
-    assert (
-        main(
-            [
-                "sft",
-                "--env",
-                GAME,
-                "--out",
-                str(model),
-                "--steps",
-                "2",
-                "--batch",
-                "4",
-                "--lr",
-                "1e-3",
-            ]
-        )
-        == 0
-    )
     train(
         TrainConfig(),
         env=GAME + " size=20",
-        model=str(model),
+        model=taught,
         steps=2,
         eval_every=2,
         eval_tasks=4,
@@ -225,20 +216,16 @@ def test_training_on_turns_leaves_whole_chats_and_a_report(
         quiet=True,
         **settings,
     )
-    rows = [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
-    assert all(row["turns"] == 3 for row in rows)
+    assert all(row["turns"] == 3 for row in lines(out, "evaluations.jsonl"))
     page = (out / "report.html").read_text()
     assert 'class="said"' in page
     assert "Write one" in page  # what the environment said to a model that knows nothing
 
 
-def test_values_by_rollouts_train_on_turns(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shared = ["--steps", "2", "--batch", "4", "--lr", "1e-3"]
-    assert main(["sft", "--env", GAME, "--out", str(model), *shared]) == 0
+def test_values_by_rollouts_train_on_turns(taught: str, tmp_path: Path) -> None:
     result = train(
         env=GAME + " size=20",
-        model=str(model),
+        model=taught,
         algorithm="ppo",
         critic="rollouts",
         lam=1.0,
@@ -252,9 +239,7 @@ def test_values_by_rollouts_train_on_turns(tmp_path: Path) -> None:
         quiet=True,
     )
     assert result.finished
-    (line,) = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    (line,) = lines(tmp_path / "run")
     assert line["branch_tokens"] > 0
 
 

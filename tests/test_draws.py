@@ -106,7 +106,7 @@ def test_truncation_keeps_the_right_tokens_and_renormalises(
     min_p=st.floats(0.0, 0.9),
     temperature=st.floats(0.1, 3.0),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_setting_gives_a_distribution_that_holds_the_most_likely_token(
     seed: int, top_k: int, top_p: float, min_p: float, temperature: float
 ) -> None:

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
+from training_harness import lines, weights
 
 from rlvr.agents import load_model
 from rlvr.agents.embedded import byte_tokenizer
@@ -21,14 +21,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 RLVR = [sys.executable, "-c", "import sys; from rlvr.rl_core.cli import main; sys.exit(main())"]
 DEMO = ROOT / "examples" / "arithmetic.toml"
-
-
-def _lines(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / name).read_text().splitlines()]
-
-
-def _timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines]
 
 
 def test_a_hundred_steps_are_fifty_a_kill_and_a_resume(tmp_path: Path) -> None:
@@ -44,13 +36,13 @@ def test_a_hundred_steps_are_fifty_a_kill_and_a_resume(tmp_path: Path) -> None:
             break
         time.sleep(0.05)
     assert process.wait() == -signal.SIGKILL
-    done = [line["step"] for line in _lines(killed)]
+    done = [line["step"] for line in lines(killed)]
     assert 50 <= done[-1] < 100
     subprocess.run([*RLVR, "train", "--resume", "--out", str(killed)], check=True)
     for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl"):
-        assert _timeless(_lines(whole, name)) == _timeless(_lines(killed, name))
-    assert [line["step"] for line in _lines(killed)] == list(range(101))
-    first, second = (load_model(out / "model")[0].state_dict() for out in (whole, killed))
+        assert lines(whole, name) == lines(killed, name)
+    assert [line["step"] for line in lines(killed)] == list(range(101))
+    first, second = weights(whole), weights(killed)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -83,10 +75,10 @@ def test_word_problems_train_and_evaluate_end_to_end(problems: Path, tmp_path: P
     env = f"rlvr/GSM8K-v0 path={problems}"
     words = ["--max-tokens", "64", "--steps", "3", "--eval-tasks", "20", "--out", str(out)]
     subprocess.run([*RLVR, "train", "--env", env, *words], check=True)
-    told = _lines(out, "evaluations.jsonl")
+    told = lines(out, "evaluations.jsonl")
     assert {row["step"] for row in told} == {0, 3}
     assert len(told) == 40
-    for line in _lines(out):
+    for line in lines(out):
         if line["step"] in (0, 3):
             own = [row for row in told if row["step"] == line["step"]]
             assert line["eval/solved"] == sum(row["solved"] for row in own) / 20
@@ -124,7 +116,7 @@ def test_a_model_of_another_architecture_trains_from_its_folder(tmp_path: Path) 
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )  # fmt: skip
-    rewards = [line["reward"] for line in _lines(out)]
+    rewards = [line["reward"] for line in lines(out)]
     assert sum(rewards[-10:]) > sum(rewards[:10]) + 1
     model, _ = load_model(out / "model")
     assert type(model).__name__ == "Qwen2ForCausalLM"

@@ -81,7 +81,7 @@ def test_a_group_of_equal_rewards_is_centred_to_exactly_zero(value: float, count
         assert not (returns - baseline).any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), size=st.integers(2, 6))
 def test_leave_one_out_is_the_group_mean_stretched(seed: int, size: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -72,7 +72,7 @@ def test_a_long_completion_does_not_underflow() -> None:
     assert first == pytest.approx(10.0, rel=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), gamma=st.sampled_from([1.0, 0.9, 0.3]))
 def test_reward_to_go_is_the_sum_of_its_definition(seed: int, gamma: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -37,7 +37,7 @@ def test_spreads_of_one_group() -> None:
     assert F.group_level(rewards, groups, scored).tolist() == [0.5] * 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), size=st.integers(3, 7))
 def test_the_leave_one_out_spread_is_that_of_the_others(seed: int, size: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ def test_a_span_ends_at_its_last_trained_token() -> None:
     assert found.tolist() == [[False, True, False, False, True, False, False]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_each_span_with_a_trained_token_has_exactly_one_end(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -126,7 +126,7 @@ def test_values_are_carried_across_environment_text() -> None:
     assert cut.tolist() == [[0.5, 0.0, 2.25]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), gamma=st.sampled_from([1.0, 0.9, 0.5]))
 def test_credits_with_a_value_reduce_to_one_another(seed: int, gamma: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -84,7 +84,7 @@ def test_nothing_without_an_advantage_is_clipped() -> None:
     assert not F.is_clipped(x, a, low=0.2, high=0.2, dual=3.0).any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_at_ratio_one_every_surrogate_has_the_gradient_of_the_log_probability(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -106,7 +106,7 @@ def test_at_ratio_one_every_surrogate_has_the_gradient_of_the_log_probability(se
         torch.testing.assert_close(found, a)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_the_clipped_surrogate_never_exceeds_the_unclipped_one(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -178,7 +178,7 @@ def test_the_probability_mask_drops_tokens_that_moved_too_far(
     assert gradient(phi, logp)[0][0] == pytest.approx(kept * now / before * advantage)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_every_closed_coefficient_is_the_gradient(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -7,7 +7,6 @@ other device. Not checked: speed, several devices.
 """
 
 import copy
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from training_harness import lines, starts_low, tasks
 
 from rlvr.agents import Trajectory, load_model
 from rlvr.agents.embedded import EmbeddedConfig, build
@@ -23,7 +23,6 @@ from rlvr.rl_core import Result, train
 from rlvr.rl_core.algorithms import algorithm
 from rlvr.rl_core.config import OptimizerConfig
 from rlvr.rl_core.learner import Learner
-from rlvr.verifiers import Task, verifier
 
 pytestmark = pytest.mark.gpu
 
@@ -55,33 +54,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(place)
 
 
-@verifier
-def starts_low(completion: str, truth: str) -> float:
-    return float(bool(completion) and ord(completion[0]) < 0x50)
-
-
 def _run(folder: str, out: Path, **changes: Any) -> Result:
-    tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth="", solution="A") for i in range(12)]
     settings: dict[str, Any] = {
         "model": folder, "device": "cuda", "prompts_per_step": 8, "max_tokens": 4, "lr": 1e-3,
         "steps": 4, "eval_tasks": 4, "contamination": "ignore", "checkpoint_every": 2,
         "diagnostics_every": 2, "token_records_every": 2, "quiet": True,
     }  # fmt: skip
-    env, held_out = PromptEnv(tasks, starts_low), PromptEnv(tasks, starts_low)
+    env, held_out = PromptEnv(tasks(), starts_low), PromptEnv(tasks(), starts_low)
     return train(env=env, eval_env=held_out, out=str(out), **(settings | changes))
 
 
-def _lines(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "reward" in line]
+def _steps(out: Path) -> list[dict[str, Any]]:
+    return [line for line in lines(out) if "reward" in line]
 
 
 @pytest.mark.parametrize("changes", ROWS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_every_kind_of_row_trains(folder: str, tmp_path: Path, changes: dict[str, Any]) -> None:
     assert _run(folder, tmp_path / "run", **changes).finished
-    lines = _lines(tmp_path / "run")
-    assert len(lines) == 4
-    gaps = [line["mismatch"] for line in lines]
+    told = _steps(tmp_path / "run")
+    assert len(told) == 4
+    gaps = [line["mismatch"] for line in told]
     assert all(map(math.isfinite, gaps))
     if changes["algorithm"] not in ("gspo", "ppo"):  # several updates a step move the policy
         assert max(gaps) < (0.25 if changes.get("dtype") == "bfloat16" else 1e-3)
@@ -116,5 +108,5 @@ def test_a_run_goes_on_there_and_on_the_cpu(
     _run(folder, tmp_path / "run", steps=2, **changes)
     _run(folder, tmp_path / "run", steps=3, resume=True, **changes)
     _run(folder, tmp_path / "run", steps=4, resume=True, device="cpu", **changes)
-    assert [line["step"] for line in _lines(tmp_path / "run")] == [1, 2, 3, 4]
+    assert [line["step"] for line in _steps(tmp_path / "run")] == [1, 2, 3, 4]
     assert load_model(tmp_path / "run" / "model", device="cuda")[0].device.type == "cuda"

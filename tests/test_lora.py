@@ -1,7 +1,6 @@
 """Low-rank adapters: what they train, what they leave alone, and what a run leaves behind."""
 
 import copy
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
+from training_harness import lines, starts_low, tasks, weights
 
-from rlvr.agents import Sampling, Trajectory, TransformersPolicy, load_model
-from rlvr.agents.embedded import EmbeddedConfig, build
+from rlvr.agents import Sampling, Trajectory, TransformersPolicy
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import train
 from rlvr.rl_core.algorithm_config import CriticConfig
@@ -25,24 +24,10 @@ from rlvr.rl_core.learner import Learner
 from rlvr.rl_core.lora import Adapters, adapt
 from rlvr.rl_core.part_loss import part_loss
 from rlvr.rl_core.settings import LoraConfig
-from rlvr.verifiers import ModelError, Task, UsageError, verifier
+from rlvr.verifiers import ModelError, UsageError
 
+pytestmark = pytest.mark.usefixtures("short_runs")
 Sample = Callable[..., list[Trajectory]]
-
-
-@verifier
-def starts_low(completion: str, truth: str) -> float:
-    return float(bool(completion) and ord(completion[0]) < 0x50)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A saved untrained model."""
-    place = tmp_path_factory.mktemp("model")
-    model, tokenizer = build(EmbeddedConfig(width=32, layers=1, heads=2, context=128))
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
 
 
 def _adapted(tiny: tuple[Any, Any], **config: Any) -> Adapters:
@@ -67,19 +52,13 @@ def _weights(model: Any) -> dict[str, Tensor]:
 
 
 def _run(folder: str, out: Path, **changes: Any) -> Path:
-    tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth="") for i in range(12)]
     settings: dict[str, Any] = {
         "model": folder, "algorithm": "rloo", "group_size": 4, "prompts_per_step": 4,
         "max_tokens": 2, "lr": 1e-2, "steps": 4, "eval_tasks": 0, "checkpoint_every": 2,
-        "token_records_every": 2, "lora_rank": 4,
+        "token_records_every": 2, "lora_rank": 4, "verifier_timeout": 0,
     }  # fmt: skip
-    train(env=PromptEnv(tasks, starts_low), out=str(out), quiet=True, **(settings | changes))
+    train(env=PromptEnv(tasks(), starts_low), out=str(out), quiet=True, **(settings | changes))
     return out
-
-
-def _lines(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines]
 
 
 @pytest.mark.parametrize("name", ["rloo", "ppo", "trpo", "dpo"])
@@ -157,8 +136,8 @@ def test_two_halves_are_a_whole(folder: str, tmp_path: Path) -> None:
     _run(folder, halves, steps=2)
     _run(folder, halves, resume=True)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert _lines(whole, name) == _lines(halves, name)
-    left, right = (load_model(out / "model")[0].state_dict() for out in (whole, halves))
+        assert lines(whole, name) == lines(halves, name)
+    left, right = weights(whole), weights(halves)
     assert all(torch.equal(value, right[name]) for name, value in left.items())
 
 

@@ -28,7 +28,7 @@ from rlvr.verifiers import TrainingStopped, UsageError
 Sample = Callable[..., list[Trajectory]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_conjugate_gradients_solve_every_positive_system(size: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

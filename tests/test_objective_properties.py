@@ -171,7 +171,7 @@ def whole(row: Algorithm, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tenso
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, cut=st.integers(0, 7), shuffle=SEEDS)
 def test_micro_batches_add_up_to_the_whole(
     row: Algorithm, seed: int, cut: int, shuffle: int
@@ -202,7 +202,7 @@ def test_micro_batches_add_up_to_the_whole(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, width=st.integers(0, 4), garbage=st.sampled_from([NAN, INF, -INF, 0.0]))
 def test_padding_does_not_change_the_loss(
     row: Algorithm, seed: int, width: int, garbage: float
@@ -225,7 +225,7 @@ def test_padding_does_not_change_the_loss(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, shuffle=SEEDS)
 def test_neither_the_order_of_rows_nor_the_names_of_groups_matter(
     row: Algorithm, seed: int, shuffle: int
@@ -243,7 +243,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_groups_matter(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS)
 def test_unscored_rows_might_as_well_not_be_there(row: Algorithm, seed: int) -> None:
     batch = random_batch(seed)
@@ -267,7 +267,7 @@ def test_loss_and_gradient_are_finite_whatever_the_padding_holds(row: Algorithm)
 
 
 @pytest.mark.parametrize("name", ["reinforce", "rloo", "grpo", "dr-grpo"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, shift=st.floats(-5, 5))
 def test_a_constant_added_to_every_reward_changes_no_advantage(
     name: str, seed: int, shift: float
@@ -278,7 +278,7 @@ def test_a_constant_added_to_every_reward_changes_no_advantage(
     torch.testing.assert_close(estimate(row, shifted).values, estimate(row, batch).values)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, scale=st.floats(0.1, 10))
 def test_grpo_without_epsilon_forgets_the_scale_of_rewards(seed: int, scale: float) -> None:
     row, batch = algorithm("grpo", std_eps=0), random_batch(seed)
@@ -286,7 +286,7 @@ def test_grpo_without_epsilon_forgets_the_scale_of_rewards(seed: int, scale: flo
     torch.testing.assert_close(estimate(row, scaled).values, estimate(row, batch).values)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=SEEDS, size=st.integers(2, 5))
 def test_rloo_advantages_are_those_of_dr_grpo_stretched(seed: int, size: int) -> None:
     batch = replace(random_batch(seed, rows=2 * size), scored=torch.ones(2 * size).bool())

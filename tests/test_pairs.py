@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from training_harness import lines, starts_low, tasks, weights
 
-from rlvr.agents import Trajectory, TransformersPolicy, load_model
-from rlvr.agents.embedded import EmbeddedConfig, build
+from rlvr.agents import Trajectory, TransformersPolicy
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import train
 from rlvr.rl_core.algorithms import algorithm
@@ -20,8 +20,9 @@ from rlvr.rl_core.evaluation import row_of
 from rlvr.rl_core.learner import Learner
 from rlvr.rl_core.pair_batches import PairBatches
 from rlvr.rl_core.pairs import Pair, pair_of, pairs_of_rollouts, read_pairs, write_pairs
-from rlvr.verifiers import Task, TaskError, UsageError, verifier
+from rlvr.verifiers import TaskError, UsageError
 
+pytestmark = pytest.mark.usefixtures("short_runs")
 ASKED = {"role": "user", "content": "2 + 2?"}
 SYSTEM = {"role": "system", "content": "Count."}
 
@@ -180,27 +181,14 @@ def test_a_step_on_pairs_of_a_file_is_that_of_the_formula(
     assert margins[-1] > 0.5
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    model, tokenizer = build(EmbeddedConfig(width=16, layers=1, heads=2, context=64))
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
-
-
-def lines_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_a_run_on_pairs_needs_no_environment(folder: str, tmp_path: Path) -> None:
     file = saved(tmp_path / "p.jsonl", rows(6))
     settings: dict[str, Any] = {"prompts_per_step": 3, "max_tokens": 8, "lr": 1e-2, "steps": 6}
     train(model=folder, algorithm="dpo", pairs=file, out=tmp_path / "run", quiet=True, **settings)
-    lines = lines_of(tmp_path / "run")
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]  # and none of an evaluation
-    assert lines[-1]["margin"] > 0.0
-    assert lines[-1]["epoch"] == 3.0
+    told = lines(tmp_path / "run")
+    assert [line["step"] for line in told] == [1, 2, 3, 4, 5, 6]  # and none of an evaluation
+    assert told[-1]["margin"] > 0.0
+    assert told[-1]["epoch"] == 3.0
 
 
 @pytest.mark.slow
@@ -211,8 +199,8 @@ def test_a_run_on_pairs_resumes_exactly_from_the_command_line(folder: str, tmp_p
     assert main([*words, "--steps", "4", "--out", str(whole)]) == 0
     assert main([*words, "--steps", "2", "--out", str(halves)]) == 0
     assert main(["train", "--resume", "--steps", "4", "--out", str(halves)]) == 0
-    weights = [load_model(out / "model")[0].state_dict() for out in (whole, halves)]
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    first, second = weights(whole), weights(halves)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def rollout_row(text: str, reward: float | None, **changes: Any) -> dict[str, Any]:
@@ -250,23 +238,15 @@ def test_prompts_of_several_messages_are_kept_whole() -> None:
     assert (list(again.prompt), again.chosen, again.rejected) == ([SYSTEM, ASKED], "4", "5")
 
 
-@verifier
-def low_first(completion: str, truth: str) -> float:
-    """Paid for a first character in the lower half."""
-    return float(bool(completion) and ord(completion[0]) < 0x50)
-
-
 @pytest.mark.slow
-def test_what_a_run_leaves_is_written_as_pairs_and_can_be_trained_on(tmp_path: Path) -> None:
-    model, tokenizer = build(EmbeddedConfig(width=16, layers=1, heads=2, context=512))
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth="a") for i in range(4)]
+def test_what_a_run_leaves_is_written_as_pairs_and_can_be_trained_on(
+    folder: str, tmp_path: Path
+) -> None:
     settings: dict[str, Any] = {
-        "model": str(tmp_path / "model"), "prompts_per_step": 4, "group_size": 8, "quiet": True,
+        "model": folder, "prompts_per_step": 4, "group_size": 8, "quiet": True,
         "eval_tasks": 0, "rollouts_per_step": 32, "steps": 2, "stop": (" ",),
     }  # fmt: skip
-    train(env=PromptEnv(tasks, low_first), algorithm="dr-grpo", out=tmp_path / "run",
+    train(env=PromptEnv(tasks(4), starts_low), algorithm="dr-grpo", out=tmp_path / "run",
           max_tokens=48, **settings)  # fmt: skip
     out = tmp_path / "pairs.jsonl"
     assert main(["pairs", str(tmp_path / "run"), "--out", str(out)]) == 0

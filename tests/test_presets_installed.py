@@ -9,12 +9,11 @@ nemo-rl is a placeholder, slime another project): `test_objective_presets` has t
 by hand.
 """
 
-import importlib.util
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import presets_harness as peers
 import pytest
 import torch
 from torch import Tensor
@@ -25,20 +24,7 @@ from rlvr.rl_core.objective import advantages, denominators, policy_loss
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 PROMPTS = ["a", "bc", "def"]
-
-
-def _harness() -> ModuleType:
-    place = Path(__file__).parent / "presets_harness.py"
-    spec = importlib.util.spec_from_file_location("presets_harness", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PEERS: Any = _harness()
-ROWS, WIDTH, GROUP = PEERS.ROWS, PEERS.WIDTH, PEERS.GROUP
+ROWS, WIDTH, GROUP = peers.ROWS, peers.WIDTH, peers.GROUP
 
 
 def ours(batch: Any, name: str, **options: Any) -> Any:
@@ -64,7 +50,7 @@ def ours(batch: Any, name: str, **options: Any) -> Any:
         mask=found.mask,
         denominators=denominators(found.mask, found.rows, 2 * WIDTH),
     )
-    return PEERS.Outcome(found.values, loss.item(), torch.autograd.grad(loss, logprobs)[0])
+    return peers.Outcome(found.values, loss.item(), torch.autograd.grad(loss, logprobs)[0])
 
 
 def check(batch: Any, mine: Any, theirs: Any, tolerance: float) -> None:
@@ -106,7 +92,7 @@ def trainer_of_trl(kind: str, tiny: tuple[Any, Any], home: Path, **settings: Any
     trainer: Any = made(
         model=str(home / "model"),
         processing_class=tokenizer,
-        reward_funcs=lambda completions, **_: PEERS.SCORES,
+        reward_funcs=lambda completions, **_: peers.SCORES,
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
         args=getattr(trl, f"{kind}Config")(
             output_dir=str(home / "run"),
@@ -155,7 +141,7 @@ def trl(trainer: Any, tokenizer: Any, mask: Tensor, *, sampler: bool) -> tuple[A
     texts = [prompt for prompt in PROMPTS for _ in range(GROUP)]
     prompts = [tokenizer(text)["input_ids"] for text in texts]
     generator = torch.Generator().manual_seed(2)
-    tokens = [torch.randint(6, 200, (n,), generator=generator).tolist() for n in PEERS.LENGTHS]
+    tokens = [torch.randint(6, 200, (n,), generator=generator).tolist() for n in peers.LENGTHS]
     with torch.no_grad():
         old = logprobs_of(trainer.model, prompts, tokens)
         reference = logprobs_of(trainer.ref_model or trainer.model, prompts, tokens)
@@ -164,7 +150,7 @@ def trl(trainer: Any, tokenizer: Any, mask: Tensor, *, sampler: bool) -> tuple[A
     trainer.script = (prompts, tokens, texts)
     if sampler:
         trained, told = (
-            [row[:n].tolist() for row, n in zip(table, PEERS.LENGTHS, strict=True)]
+            [row[:n].tolist() for row, n in zip(table, peers.LENGTHS, strict=True)]
             for table in (mask.int(), rollout)
         )
         trainer.use_vllm = True
@@ -181,9 +167,9 @@ def trl(trainer: Any, tokenizer: Any, mask: Tensor, *, sampler: bool) -> tuple[A
     logprobs = logprobs_of(trainer.model, prompts, tokens)
     hold_to_the_weights(trainer.model, logprobs, slope)
     assert ((((logprobs - old) * mask).exp() - 1).abs() > 0.2).any()
-    batch = PEERS.Batch(
-        rewards=torch.tensor(PEERS.SCORES, dtype=torch.float64),
-        groups=torch.arange(PEERS.GROUPS).repeat_interleave(GROUP),
+    batch = peers.Batch(
+        rewards=torch.tensor(peers.SCORES, dtype=torch.float64),
+        groups=torch.arange(peers.GROUPS).repeat_interleave(GROUP),
         mask=mask,
         logprobs=logprobs.detach(),
         old=old,
@@ -191,7 +177,7 @@ def trl(trainer: Any, tokenizer: Any, mask: Tensor, *, sampler: bool) -> tuple[A
         reference=reference,
     )
     weights = scored["advantages"].double()[:, None].expand(ROWS, WIDTH)
-    return batch, PEERS.Outcome(weights, loss.item(), slope)
+    return batch, peers.Outcome(weights, loss.item(), slope)
 
 
 def hold_to_the_weights(model: Any, logprobs: Tensor, slope: Tensor) -> None:
@@ -204,7 +190,7 @@ def hold_to_the_weights(model: Any, logprobs: Tensor, slope: Tensor) -> None:
 
 
 def test_every_pair_of_presets_differs_on_this_batch() -> None:
-    batch = PEERS.draw()
+    batch = peers.draw()
     found = {name: ours(batch, name).gradient for name in PRESETS}
     for one, other in combinations(found, 2):
         assert (found[one] - found[other]).abs().max() > 1e-5, f"{one} is {other} here"
@@ -212,7 +198,7 @@ def test_every_pair_of_presets_differs_on_this_batch() -> None:
 
 def test_trl_grpo(tiny: tuple[Any, Any], tmp_path: Path) -> None:
     trainer = trainer_of_trl("GRPO", tiny, tmp_path)
-    batch, theirs = trl(trainer, tiny[1], PEERS.trained_tokens(), sampler=True)
+    batch, theirs = trl(trainer, tiny[1], peers.trained_tokens(), sampler=True)
     ratios = ((batch.old - batch.rollout) * batch.mask).sum(dim=1).exp()
     assert 0 < (ratios > 3).sum() < ROWS
     check(batch, ours(batch, "trl-grpo"), theirs, 1e-6)
@@ -220,37 +206,37 @@ def test_trl_grpo(tiny: tuple[Any, Any], tmp_path: Path) -> None:
 
 def test_trl_grpo_with_a_reference(tiny: tuple[Any, Any], tmp_path: Path) -> None:
     trainer = trainer_of_trl("GRPO", tiny, tmp_path, beta=0.04)
-    batch, theirs = trl(trainer, tiny[1], PEERS.trained_tokens(), sampler=True)
+    batch, theirs = trl(trainer, tiny[1], peers.trained_tokens(), sampler=True)
     row = ours(batch, "trl-grpo", kl="loss", kl_estimator="rho_k3", beta=0.04)
     check(batch, row, theirs, 1e-6)
 
 
 def test_trl_rloo(tiny: tuple[Any, Any], tmp_path: Path) -> None:
     trainer = trainer_of_trl("RLOO", tiny, tmp_path)
-    mask = torch.arange(WIDTH) < torch.tensor(PEERS.LENGTHS)[:, None]
+    mask = torch.arange(WIDTH) < torch.tensor(peers.LENGTHS)[:, None]
     batch, theirs = trl(trainer, tiny[1], mask, sampler=False)
-    halved = PEERS.Outcome(
+    halved = peers.Outcome(
         theirs.advantages, theirs.loss / 2, theirs.gradient / 2
     )  # by accumulation
     check(batch, ours(batch, "trl-rloo"), halved, 1e-6)
 
 
 def test_verl_grpo() -> None:
-    batch = PEERS.draw()
-    check(batch, ours(batch, "verl-grpo"), PEERS.verl(batch, kl=False), 1e-12)
+    batch = peers.draw()
+    check(batch, ours(batch, "verl-grpo"), peers.verl(batch, kl=False), 1e-12)
 
 
 def test_verl_grpo_with_its_kl_loss() -> None:
-    batch = PEERS.draw()
+    batch = peers.draw()
     row = ours(batch, "verl-grpo", kl="loss", kl_estimator="k3", beta=0.001)
-    check(batch, row, PEERS.verl(batch, kl=True), 1e-12)
+    check(batch, row, peers.verl(batch, kl=True), 1e-12)
 
 
 def test_openrlhf_grpo() -> None:
-    batch = PEERS.draw()
-    check(batch, ours(batch, "openrlhf-grpo"), PEERS.openrlhf(batch), 1e-6)
+    batch = peers.draw()
+    check(batch, ours(batch, "openrlhf-grpo"), peers.openrlhf(batch), 1e-6)
 
 
 def test_skyrl_grpo() -> None:
-    batch = PEERS.draw()
-    check(batch, ours(batch, "skyrl-grpo"), PEERS.skyrl(batch), 1e-6)
+    batch = peers.draw()
+    check(batch, ours(batch, "skyrl-grpo"), peers.skyrl(batch), 1e-6)

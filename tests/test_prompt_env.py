@@ -6,21 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from envs_harness import broken, same
 
 from rlvr.envs import PromptEnv
-from rlvr.verifiers import Task, TaskError, UsageError, Verdict, verifier
-
-
-@verifier
-def same(completion: str, truth: Any) -> bool:
-    """Whether the completion is the truth."""
-    return completion == truth
-
-
-@verifier
-def broken(completion: str, truth: Any) -> bool:
-    """Fail."""
-    raise RuntimeError("no disk")
+from rlvr.verifiers import Task, TaskError, UsageError, Verdict
 
 
 class Digits:

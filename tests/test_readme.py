@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.rl_core.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -17,29 +16,20 @@ ROWS = "".join(
 )
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    network, tokenizer = build(EmbeddedConfig(width=32, layers=1, heads=2, context=512))
-    network.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
-
-
 def test_every_block_is_of_a_language_that_is_run() -> None:
     assert {language for language, _ in BLOCKS} == {"bash", "python"}
 
 
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"])
-def test_python_blocks_run(code: str, model: str, tmp_path: Path) -> None:
-    names = {"model_folder": model, "run_folder": tmp_path / "run"}
+def test_python_blocks_run(code: str, folder: str, tmp_path: Path) -> None:
+    names = {"model_folder": folder, "run_folder": tmp_path / "run"}
     assert "assert" in code or "print" in code
     exec(compile(code, "README.md", "exec"), names)
 
 
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "bash"])
 def test_shell_blocks_run(
-    code: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl"):
@@ -51,7 +41,7 @@ def test_shell_blocks_run(
             continue
         assert words[0] == "rlvr"
         # The hub is out of reach for a test, and it has seconds: a small model, a few steps.
-        short = [model if word == "Qwen/Qwen3-0.6B" else word for word in words[1:]]
+        short = [folder if word == "Qwen/Qwen3-0.6B" else word for word in words[1:]]
         if words[1] == "train":
             short += ["--steps", "3" if "--resume" in words else "2", "--prompts-per-step", "2"]
             short += ["--max-tokens", "4", "--eval-tasks", "0"]

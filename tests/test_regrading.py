@@ -1,6 +1,5 @@
 """Rewards changed once a group is complete: weights of parts, group verifiers, and a run."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from training_harness import lines, starts_low
 
 from rlvr.agents import Sampling, Trajectory, TransformersPolicy, Turn
-from rlvr.agents.embedded import EmbeddedConfig, build
 from rlvr.agents.types import StopReason
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import train
@@ -31,6 +30,7 @@ from rlvr.verifiers import (
     weighted,
 )
 
+pytestmark = pytest.mark.usefixtures("short_runs")
 TASKS = [Task(id=f"t{i}", prompt=f"say {i}", truth="a") for i in range(4)]
 PROMPTS = [Prompt(source=0, index=i, env_seed=0) for i in range(4)]
 
@@ -226,18 +226,12 @@ def test_weights_survive_toml(tmp_path: Path) -> None:
 
 
 @verifier
-def low_first(completion: str, truth: str) -> float:
-    """Paid for a first character in the lower half."""
-    return float(bool(completion) and ord(completion[0]) < 0x50)
-
-
-@verifier
 def short(completion: str, truth: str) -> float:
     """Paid for one character."""
     return float(len(completion) < 2)
 
 
-BOTH = weighted({"low": (low_first, 1.0), "short": (short, 1.0)})
+BOTH = weighted({"low": (starts_low, 1.0), "short": (short, 1.0)})
 
 
 def test_dynamic_sampling_sees_the_rewards_that_are_trained_on(tiny: tuple[Any, Any]) -> None:
@@ -257,26 +251,12 @@ def test_dynamic_sampling_sees_the_rewards_that_are_trained_on(tiny: tuple[Any, 
     assert alive == sum(len({t.reward for t in group}) > 1 for group in groups)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    model, tokenizer = build(EmbeddedConfig(width=16, layers=1, heads=2, context=64))
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
-
-
 def _train(folder: str, out: Path, **changes: Any) -> Any:
     settings: dict[str, Any] = {
         "model": folder, "algorithm": "dr-grpo", "prompts_per_step": 2, "group_size": 4,
         "max_tokens": 3, "eval_tasks": 4, "steps": 2, "out": str(out), "quiet": True,
     }  # fmt: skip
     return train(env=PromptEnv(TASKS, BOTH), **{**settings, **changes})
-
-
-def _lines(out: Path, name: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
 @pytest.mark.slow
@@ -291,8 +271,8 @@ def test_a_run_is_trained_on_regraded_rewards_and_resumes_exactly(
     _train(folder, tmp_path / "halves", **{**changes, "steps": 1})
     _train(folder, tmp_path / "halves", resume=True, **changes)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert _lines(tmp_path / "whole", name) == _lines(tmp_path / "halves", name)
-    for line in _lines(tmp_path / "whole", "metrics.jsonl")[-2:]:
+        assert lines(tmp_path / "whole", name) == lines(tmp_path / "halves", name)
+    for line in lines(tmp_path / "whole")[-2:]:
         wanted = 2 * line["parts/low"] + 0.5 * line["parts/diversity"]
         assert line["reward"] == pytest.approx(wanted)
     with pytest.raises(UsageError, match="part_weights"):
@@ -313,7 +293,7 @@ def test_a_group_verifier_of_ones_own_is_given_to_train(folder: str, tmp_path: P
 
     _train(folder, tmp_path / "run", group_verifier=Counting(), verifier_timeout=0.0)
     assert seen == [4, 4, 4, 4]
-    line = _lines(tmp_path / "run", "metrics.jsonl")[-1]
+    line = lines(tmp_path / "run")[-1]
     assert line["parts/counting"] == 0.25
     assert torch.isfinite(torch.tensor(line["reward"]))
 

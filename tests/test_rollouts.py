@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+from envs_harness import same
 
 from rlvr.agents import (
     Completion,
@@ -21,11 +22,6 @@ from rlvr.agents.embedded import byte_tokenizer
 from rlvr.envs import AnyText, PromptEnv
 from rlvr.rl_core.batch import collate
 from rlvr.verifiers import ModelError, Task, UsageError, verifier
-
-
-@verifier
-def same(completion: str, truth: str) -> bool:
-    return completion == truth
 
 
 def _env(count: int = 4) -> PromptEnv:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr.verifiers import Status, TaskError, UsageError, make, verify
@@ -334,7 +334,6 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "options", "truth"), CASES)
-@settings(deadline=None)  # a worker may have to start
 @given(text=st.text())
 def test_no_text_raises_or_is_unscored(
     name: str, options: dict[str, Any], truth: Any, text: str

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from envs_harness import broken, same
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
@@ -23,18 +24,6 @@ TOKENIZER = byte_tokenizer()
 EOS = TOKENIZER.eos_token_id
 V = len(TOKENIZER)
 TASKS = [Task(id=f"t{i}", prompt=f"Digit {i}?", truth=str(i)) for i in range(5)]
-
-
-@verifier
-def same(completion: str, truth: Any) -> bool:
-    """Whether the completion is the truth."""
-    return completion == truth
-
-
-@verifier
-def broken(completion: str, truth: Any) -> bool:
-    """Fail."""
-    raise RuntimeError("no disk")
 
 
 class Game(DialogueEnv[list[str]]):
@@ -144,7 +133,7 @@ def test_its_tokens_and_rewards_are_those_of_a_rollout() -> None:
     assert total == trajectory.reward == 2 * 0.25 + 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     actions=st.lists(
         st.sampled_from([*ids("a1b"), EOS, EOS]) | st.integers(0, V - 1), min_size=40, max_size=80

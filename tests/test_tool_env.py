@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -321,17 +322,19 @@ def test_a_tool_environment_is_registered_in_one_call() -> None:
 
 
 def test_slow_tools_do_not_hold_up_other_episodes() -> None:
-    def wait(seconds: float) -> str:
+    gate = threading.Event()
+
+    def wait() -> str:
         """Wait."""
-        time.sleep(seconds)
-        return "waited"
+        return "waited" if gate.wait(60) else "forgotten"
 
     envs = TextVectorEnv([lambda: ToolEnv(ONE, "number", tools=[wait])] * 2, threads=2)
     envs.reset(seed=0)
-    envs.send([0], [call("wait", seconds=2.0)])
+    envs.send([0], [call("wait")])
     envs.send([1], ["4"])
     (first,) = envs.recv(1)
     assert (first.id, first.reward) == (1, 1.0)
+    gate.set()
     (second,) = envs.recv(1)
     assert (second.id, second.observation) == (0, "waited")
     envs.close()

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from envs_harness import same
 from gymnasium.utils.env_checker import check_env
 
 from rlvr.envs import DialogueEnv, PromptEnv, Reply, TextVectorEnv, register
@@ -25,18 +26,12 @@ from rlvr.envs.wrappers import (
     Transform,
     TurnLimit,
 )
-from rlvr.verifiers import Task, UsageError, verifier
+from rlvr.verifiers import Task, UsageError
 
 TASKS = [
     Task(id=f"t{i}", prompt=f"Digit {i}?", truth=str(i), solution=str(i), metadata={"d": i % 2})
     for i in range(6)
 ]
-
-
-@verifier
-def same(completion: str, truth: Any) -> bool:
-    """Whether the completion is the truth."""
-    return completion == truth
 
 
 ID = "test/Transforms-v0"

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from envs_harness import broken
 
 from rlvr.envs import PromptEnv, make
 from rlvr.envs.wrappers import Curriculum, Noise, PassRates
@@ -25,12 +26,6 @@ TASKS = [
 def truth_in(completion: str, truth: Any) -> bool:
     """Whether the truth is in the completion."""
     return truth in completion
-
-
-@verifier
-def broken(completion: str, truth: Any) -> bool:
-    """Fail."""
-    raise RuntimeError("no disk")
 
 
 def curriculum(by: Any = "difficulty", rates: PassRates | None = None) -> Curriculum:

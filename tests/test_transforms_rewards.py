@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from envs_harness import broken
 
 from rlvr.envs import DialogueEnv, PromptEnv, Reply, make
 from rlvr.envs.wrappers import (
@@ -27,12 +28,6 @@ GOOD = "<think>x</think><answer>2</answer>"
 def same(completion: str, truth: Any) -> bool:
     """Whether the truth is in the completion."""
     return truth in completion
-
-
-@verifier
-def broken(completion: str, truth: Any) -> bool:
-    """Fail."""
-    raise RuntimeError("no disk")
 
 
 class Game(DialogueEnv[None]):

@@ -8,25 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from envs_harness import broken, same
 
 from rlvr.envs import DialogueEnv, PromptEnv, Reply
 from rlvr.envs.wrappers import Record, Replay, SystemPrompt, read_transcripts
-from rlvr.verifiers import Task, TaskError, UsageError, verifier
+from rlvr.verifiers import Task, TaskError, UsageError
 
 TASKS = [Task(id=f"t{i}", prompt=f"Digit {i}?", truth=str(i)) for i in range(6)]
 ODD = "a\n\u2028\x00 ½ \ud800 漢 \U0001f3b2"
-
-
-@verifier
-def same(completion: str, truth: Any) -> bool:
-    """Whether the completion is the truth."""
-    return completion == truth
-
-
-@verifier
-def broken(completion: str, truth: Any) -> bool:
-    """Fail."""
-    raise RuntimeError("no disk")
 
 
 class Game(DialogueEnv[None]):

@@ -44,7 +44,7 @@ ENTRIES = st.lists(st.lists(st.integers(0, 300), max_size=5), max_size=12)
 
 
 @given(first=ENTRIES, second=ENTRIES, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_kept_behaves_as_a_list_of_lists(
     first: list[list[int]], second: list[list[int]], data: st.DataObject
 ) -> None:
@@ -121,7 +121,7 @@ def test_a_ratio_within_the_mask_is_one_on_average_and_without_it_the_mass_that_
     temperature=st.floats(0.2, 3.0),
     extra=st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_masked_logprobs_are_those_of_a_masked_softmax_whatever_the_padding(
     seed: int, rows: list[int], temperature: float, extra: int
 ) -> None:

@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
+from envs_harness import Asking
 
 from rlvr.agents import Completion, Episode, Sampling, Trajectory, TransformersPolicy, rollout
 from rlvr.agents.decoding import Decoding
 from rlvr.agents.kept import Kept
-from rlvr.envs import AnyText, PromptEnv
+from rlvr.envs import PromptEnv
 from rlvr.rl_core.algorithms import algorithm
 from rlvr.rl_core.batch import collate
 from rlvr.rl_core.collection import Collected
@@ -210,24 +210,6 @@ def test_records_of_tokens_show_ratios_of_one(
     learner.update(sampled("all"), 0)
     records = token_records(learner, 4, str, 0)
     assert [record["ratio"] for record in records] == [1] * 4
-
-
-class Asking(gymnasium.Env[str, str]):
-    """Answers twice, and ends."""
-
-    def __init__(self) -> None:
-        self.observation_space = self.action_space = AnyText()
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.turn = 0
-        return "go", {"task_id": "a"}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        self.turn += 1
-        return "more" * self.turn, 1.0, self.turn == 3, False, {}
 
 
 @pytest.fixture(scope="module")

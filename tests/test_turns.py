@@ -4,38 +4,17 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
+from envs_harness import Asking
 
 from rlvr.agents import Completion, Episode, Sampling, Trajectory, TransformersPolicy, Turn, rollout
 from rlvr.agents.types import StopReason
-from rlvr.envs import AnyText
 from rlvr.rl_core.algorithms import algorithm
 from rlvr.rl_core.batch import collate
 from rlvr.rl_core.config import OptimizerConfig
 from rlvr.rl_core.learner import Learner
 from rlvr.rl_core.objective import advantages
-
-
-class Asking(gymnasium.Env[str, str]):
-    """Asks twice more, with texts of different lengths, and pays 1 for a short last answer."""
-
-    def __init__(self) -> None:
-        self.observation_space = self.action_space = AnyText()
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.turn = 0
-        return "go", {"task_id": "a"}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        self.turn += 1
-        over = self.turn == 3
-        paid = 0.25 if not over else float(len(action) < 4)
-        return "more" * self.turn, paid, over, False, {}
 
 
 class Logging(TransformersPolicy):

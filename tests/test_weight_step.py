@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training_harness import starts_low, tasks
 
-from rlvr.agents.embedded import EmbeddedConfig, build
+from rlvr.agents import load_model
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import train
 from rlvr.rl_core.weight_step import WeightStep
-from rlvr.verifiers import Task, TrainingStopped, verifier
+from rlvr.verifiers import TrainingStopped
+
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 
 def _step(weight: Tensor, *, lr: float = 1e-4, masters: bool = True) -> WeightStep:
@@ -84,19 +87,12 @@ def test_a_step_continues_from_its_state_to_the_last_bit() -> None:
     assert torch.equal(resumed.stepped[0], whole.stepped[0])
 
 
-@verifier
-def starts_low(completion: str, truth: str) -> float:
-    return float(bool(completion) and ord(completion[0]) < 0x50)
-
-
 @pytest.mark.parametrize("masters", [True, False])
-def test_a_run_in_half_precision_resumes_to_the_last_bit(tmp_path: Path, masters: bool) -> None:
-    model, tokenizer = build(EmbeddedConfig(width=32, layers=1, heads=2, context=128))
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "base")
-    tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth="") for i in range(12)]
+def test_a_run_in_half_precision_resumes_to_the_last_bit(
+    folder: str, tmp_path: Path, masters: bool
+) -> None:
     settings: dict[str, Any] = {
-        "model": str(tmp_path / "base"), "dtype": "bfloat16", "master_weights": masters,
+        "model": folder, "verifier_timeout": 0, "dtype": "bfloat16", "master_weights": masters,
         "algorithm": "grpo", "beta": 0, "group_size": 4, "prompts_per_step": 2, "max_tokens": 2,
         "lr": 1e-4, "eval_tasks": 0, "token_records_every": 0, "quiet": True,
     }  # fmt: skip
@@ -104,11 +100,12 @@ def test_a_run_in_half_precision_resumes_to_the_last_bit(tmp_path: Path, masters
     for name, legs in (("whole", (4,)), ("halves", (2, 4))):
         for leg in legs:
             resume, out = leg != legs[0], str(tmp_path / name)
-            env = PromptEnv(tasks, starts_low)
+            env = PromptEnv(tasks(), starts_low)
             train(env=env, out=out, steps=leg, resume=resume, **settings)
         place = tmp_path / name / "checkpoints" / "step-000004" / "learner.pt"
         saved[name] = torch.load(place, weights_only=True)["weights"]
-    assert len(saved["whole"]["copies"]) == (len(list(model.parameters())) if masters else 0)
+    count = len(list(load_model(folder)[0].parameters()))
+    assert len(saved["whole"]["copies"]) == (count if masters else 0)
     for one, other in zip(saved["whole"]["copies"], saved["halves"]["copies"], strict=True):
         assert torch.equal(one, other)
     states = [saved[name]["optimizer"]["state"] for name in ("whole", "halves")]

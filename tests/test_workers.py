@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from process_harness import gone
 
 from rlvr.verifiers import (
     Isolated,
@@ -154,7 +155,7 @@ def test_a_killed_call_takes_its_children_along(pool: WorkerPool, tmp_path: Path
     with WorkerPool(_leave_child, timeout=0.3, size=1) as workers:
         assert workers.call(str(note)).status is Status.TIMEOUT
     child = int(note.read_text())
-    assert _gone(child)
+    assert gone(child)
 
 
 def _leave_child(note: str) -> bool:
@@ -164,25 +165,11 @@ def _leave_child(note: str) -> bool:
     return True
 
 
-def _gone(pid: int, patience: float = 5.0) -> bool:
-    """Return whether a process ends (or is a zombie that waits to be reaped) in time."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_an_idle_worker_is_used_again_and_a_dead_one_is_not(pool: WorkerPool) -> None:
     first = pool.call("pid").evidence["answer"]
     assert pool.call("pid").evidence["answer"] == first
     os.kill(first, signal.SIGKILL)
-    assert _gone(first)
+    assert gone(first)
     second = pool.call("pid")
     assert second.reward == 1.0
     assert second.evidence["answer"] != first
@@ -332,13 +319,13 @@ def test_a_worker_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"
         parent.kill()
-    assert _gone(int(note.read_text()))
+    assert gone(int(note.read_text()))
 
 
 def test_closing_a_pool_ends_its_workers_and_a_call_starts_new_ones(pool: WorkerPool) -> None:
     first = pool.call("pid").evidence["answer"]
     pool.close()
-    assert _gone(first)
+    assert gone(first)
     assert pool.call("pid").evidence["answer"] != first
 
 
