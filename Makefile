@@ -61,6 +61,6 @@ $(PEERS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
 	$(PEERS)/bin/python -m pip install --quiet "$(TORCH_SPEC)"
-	$(PEERS)/bin/python -m pip install --quiet trl==1.16.0 "$(TORCH_SPEC)" --editable ".[train]" pytest
+	$(PEERS)/bin/python -m pip install --quiet trl==1.16.0 "$(TORCH_SPEC)" --editable ".[train]" pytest hypothesis
 	$(PEERS)/bin/python -m pip install --quiet --no-deps verl==0.9.1 openrlhf==0.11.2 skyrl==0.3.0
 	touch $@
