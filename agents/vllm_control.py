@@ -50,7 +50,7 @@ class Server(VLLMEndpoint):
         self.label = ""
         """Of the weights that it was last handed."""
         self.labelled = False
-        """Whether it says which weights drew which tokens."""
+        """Whether it keeps a label of its weights."""
         self._under_way: set[object] = set()
         """Requests for completions that have not been answered."""
         self.updates = 0
@@ -202,7 +202,8 @@ class Server(VLLMEndpoint):
 
     def _take(self, label: str, *, keep: bool, again: bool) -> None:
         """Have it load the published weights, while nothing is drawn."""
-        keep = keep and self.labelled and not self.transport.names  # a request keeps its adapters
+        # where tokens do not tell, or a request keeps its adapters, completions are aborted
+        keep = keep and self.says_weights and not self.transport.names
         self.updating = True
         self.updates += 1
         try:

@@ -49,6 +49,8 @@ class VLLMEndpoint:
         self.recovery, self._say = recovery, say
         self.named: dict[str, str] = {}
         """What a request names the adapters by that draw it; nothing where there are none."""
+        self.says_weights = False
+        """Whether completions say which weights drew which tokens."""
         if urlsplit(self.url).hostname not in LOCAL:
             say(
                 f"warning: {self.url} is not on this machine; whoever reaches it can change its "
@@ -108,7 +110,9 @@ class VLLMEndpoint:
             if error.status == 400 and len(tokens) > 1:  # the output layer has no padding
                 return 0.0
             raise
-        return float(found["choices"][0]["logprobs"]["content"][0]["logprob"])
+        (drawn,) = found["choices"]
+        self.says_weights = bool(drawn.get("weight_versions"))
+        return float(drawn["logprobs"]["content"][0]["logprob"])
 
     def lists(self, count: int) -> str:
         """Say why it cannot list so many of the likeliest tokens; empty if it can."""

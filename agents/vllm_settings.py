@@ -185,6 +185,13 @@ def engine_options(
     return options | {name: lora[name] for name in lora if name in _arguments()}
 
 
+def says_weights() -> bool:
+    """Whether the installed version's completions say which weights drew which tokens."""
+    from vllm.outputs import CompletionOutput  # pyright: ignore[reportMissingImports]
+
+    return "weight_versions" in {field.name for field in dataclasses.fields(CompletionOutput)}
+
+
 def adapter_options(rank: int, targets: Sequence[str] = ()) -> dict[str, Any]:
     """Return the arguments of an engine that serves adapters, one after the other.
 

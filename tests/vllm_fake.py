@@ -151,7 +151,9 @@ class FakeVLLM:
             return handler.send({"error": {"message": "scale-out is off"}}, 403)
         if "allowed_token_ids" in parameters:
             more = len(parameters["allowed_token_ids"]) > 1 and not self.limited
-            return handler.send(_whole([1], [-0.7 if more or not self.processed else 0.0]))
+            logprobs = [-0.7 if more or not self.processed else 0.0]
+            spans = [{"version": self.label, "start": 0, "end": 1}] if self.labelled else None
+            return handler.send(_whole([1], logprobs, spans=spans))
         self.bodies.append(body)
         if body.get("model", "") not in ("", *self.adapters):
             return handler.send({"error": {"message": "no such model"}}, 404)
