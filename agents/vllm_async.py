@@ -30,7 +30,7 @@ from .types import Completion, Sampling
 from .vllm_child import Child
 from .vllm_engine import VLLMEngine
 from .vllm_requests import Parameters
-from .vllm_settings import engine_options, import_vllm, says_weights, sleeps
+from .vllm_settings import engine_options, import_vllm, sleeps
 
 T = TypeVar("T")
 
@@ -120,7 +120,6 @@ class AsyncEngine(VLLMEngine):
         atexit.register(self.close)
         try:
             self._call(self._start())
-            self.labelled = says_weights()
         except BaseException:
             self.close()
             raise

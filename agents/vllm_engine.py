@@ -18,6 +18,7 @@ from .draws import turn_seed
 from .types import Completion, Sampling, StopReason, WeightSpan
 from .vllm_adapters import AdapterFolder
 from .vllm_requests import SCORED, Parameters
+from .vllm_settings import says_weights
 
 FIRST = "default"
 """vLLM's label of the weights that an engine is started with."""
@@ -28,8 +29,6 @@ class VLLMEngine:
 
     keeps_folder = False
     """Whether the folder that it is started from is its own, until it is closed."""
-    labelled = False
-    """Whether the engine says which weights drew which tokens, as from vLLM 0.32 on."""
 
     def __init__(self, options: Mapping[str, Any], *, end_ids: Sequence[int], rank: int) -> None:
         """Note how completions end.
@@ -47,6 +46,8 @@ class VLLMEngine:
         """Where adapters are handed over, if they are served beside the weights."""
         self._request: Any = None
         """The adapters that each request names."""
+        self.labelled = says_weights()
+        """Whether the engine says which weights drew which tokens, as from vLLM 0.32 on."""
         self._scores_together = not rank or "lora_target_modules" in options
         """Whether several prompts are scored at a time: not where the output layer has adapters."""
         self._label = FIRST

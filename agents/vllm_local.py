@@ -25,7 +25,7 @@ from ..verifiers import ModelError, UsageError
 from .types import Completion, Sampling
 from .vllm_engine import VLLMEngine
 from .vllm_requests import Parameters
-from .vllm_settings import engine_options, import_vllm, says_weights, sleeps
+from .vllm_settings import engine_options, import_vllm, sleeps
 
 
 class LocalEngine(VLLMEngine):
@@ -92,7 +92,6 @@ class LocalEngine(VLLMEngine):
             self.close()
             raise ModelError(f"vLLM could not start with '{folder}': {error}") from error
         self._engine = self._llm.llm_engine
-        self.labelled = says_weights()
 
     async def generate(self, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Draw one completion, in one batch with all others that are asked for meanwhile.

@@ -91,15 +91,11 @@ def start_servers(
             else open_transport(transport, folder=folder, device=device)
         )
         try:
-            own = (
-                []
-                if servers
-                else [
-                    start_own_server(model, tokenizer, max_rows, flags, transport, adapted=adapted)
-                ]
-            )
+            chosen = servers or [
+                start_own_server(model, tokenizer, max_rows, flags, transport, adapted=adapted)
+            ]
             engine = ServerEngine(
-                servers or own,
+                chosen,
                 vocabulary=vocabulary_of(model, tokenizer),
                 end_ids=eos_ids(model, tokenizer),
                 transport=way,

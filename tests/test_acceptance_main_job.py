@@ -13,7 +13,7 @@ import transformers
 from rich.console import Console
 
 from rlvr.agents import TransformersPolicy, load_model
-from rlvr.agents.embedded import EmbeddedConfig, build, byte_tokenizer
+from rlvr.agents.embedded import byte_tokenizer
 from rlvr.envs import PromptEnv
 from rlvr.rl_core import TrainConfig, train
 from rlvr.rl_core.cli import main
@@ -24,15 +24,6 @@ from rlvr.verifiers import ModelError, Task, TrainingStopped, UsageError, verifi
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 ROW = {"question": "1 + 1?", "answer": "2"}
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("model")
-    model, tokenizer = build(EmbeddedConfig(width=32, layers=1, heads=2, context=256))
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
 
 
 @verifier
@@ -69,10 +60,10 @@ def _said(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -
 
 
 def test_a_start_that_fails_leaves_an_earlier_run_whole_and_no_new_folder(
-    tiny_folder: str, tmp_path: Path
+    folder: str, tmp_path: Path
 ) -> None:
     out, env = tmp_path / "run", "rlvr/GCD-v0 size=20"
-    train(env=env, **_settings(tiny_folder, out))
+    train(env=env, **_settings(folder, out))
     before = sorted(path.name for path in out.rglob("*"))
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "config.json").write_text("{}")
@@ -85,26 +76,24 @@ def test_a_start_that_fails_leaves_an_earlier_run_whole_and_no_new_folder(
 
 
 def test_a_run_may_be_trained_from_the_model_of_the_run_that_it_replaces(
-    tiny_folder: str, tmp_path: Path
+    folder: str, tmp_path: Path
 ) -> None:
     out, env = tmp_path / "run", "rlvr/GCD-v0 size=20"
-    train(env=env, **_settings(tiny_folder, out))
+    train(env=env, **_settings(folder, out))
     again = _settings(str(out / "model"), out, steps=2)
     assert train(env=env, overwrite=True, **again).finished
     assert [line["step"] for line in _metrics(out)] == [1, 2]
 
 
-def test_to_resume_and_to_overwrite_exclude_each_other(tiny_folder: str, tmp_path: Path) -> None:
+def test_to_resume_and_to_overwrite_exclude_each_other(folder: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--resume continues .* --overwrite deletes it; give one"):
-        train(resume=True, overwrite=True, **_settings(tiny_folder, tmp_path / "run"))
+        train(resume=True, overwrite=True, **_settings(folder, tmp_path / "run"))
 
 
-def test_one_environment_with_two_settings_is_two_environments(
-    tiny_folder: str, tmp_path: Path
-) -> None:
+def test_one_environment_with_two_settings_is_two_environments(folder: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     env = ["rlvr/Arithmetic-v0 digits=1", "rlvr/Arithmetic-v0 digits=2"]
-    settings = _settings(tiny_folder, out, prompts_per_step=16, eval_tasks=10)
+    settings = _settings(folder, out, prompts_per_step=16, eval_tasks=10)
     found = train(env=env, **settings).evaluations[-1][1]
     names = ("rlvr/Arithmetic-v0#1", "rlvr/Arithmetic-v0#2")
     line = _metrics(out)[-1]
@@ -118,32 +107,32 @@ def test_one_environment_with_two_settings_is_two_environments(
 
 
 def test_a_side_that_is_smaller_than_the_evaluation_is_taken_whole(
-    tiny_folder: str, tmp_path: Path
+    folder: str, tmp_path: Path
 ) -> None:
     # of 100 sums of two digits from 0 to 9 a fifth is held out, fewer than the 200 asked for
-    settings = _settings(tiny_folder, tmp_path / "run", eval_tasks=200)
+    settings = _settings(folder, tmp_path / "run", eval_tasks=200)
     (first, *_) = train(env="rlvr/Arithmetic-v0 digits=1", **settings).evaluations
     assert 5 < first[1].tasks < 50
 
 
 def test_objects_given_in_python_are_named_in_the_run_and_asked_for_again(
-    tiny_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = [Task(id=f"t{i}", prompt=f"say {i}", truth="") for i in range(6)]
     whole, judged = tmp_path / "whole", tmp_path / "judged"
-    settings = _settings(tiny_folder, whole)
+    settings = _settings(folder, whole)
     train(env=PromptEnv(tasks, never), **settings)
     assert TrainConfig.from_toml(whole / "config.toml").tasks.env == ("python:PromptEnv",)
     text = _said(capsys, ["train", "--resume", "--out", str(whole), "--steps", "2"])
     assert "env='python:PromptEnv' was given in Python" in text
     assert train(env=PromptEnv(tasks, never), resume=True, **{**settings, "steps": 2}).finished
     env = "rlvr/GCD-v0 size=20"
-    train(env=env, verifier=never, **_settings(tiny_folder, judged))
+    train(env=env, verifier=never, **_settings(folder, judged))
     text = _said(capsys, ["train", "--resume", "--out", str(judged), "--steps", "2"])
     assert "verifier='python:never' was given in Python" in text
     with pytest.raises(UsageError, match=r"cannot resume .* with env="):
-        train(env=env, resume=True, **_settings(tiny_folder, judged, steps=2))
-    again = _settings(tiny_folder, judged, steps=2)
+        train(env=env, resume=True, **_settings(folder, judged, steps=2))
+    again = _settings(folder, judged, steps=2)
     assert train(env=env, verifier=never, resume=True, **again).finished
 
 
@@ -177,14 +166,14 @@ def test_a_configuration_that_is_no_text_or_has_no_texts_is_explained(
 
 
 def test_places_that_cannot_be_written_are_named_before_the_work(
-    tiny_folder: str,
+    folder: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    model = ["--model", tiny_folder]
+    model = ["--model", folder]
     inside = ["eval", "rlvr/GCD-v0", *model, "--out", str(file / "x.jsonl")]
     assert "choose another --out" in _said(capsys, inside)
     assert "is a file, and a model is a folder" in _said(capsys, ["sft", "--out", str(file)])
@@ -195,7 +184,7 @@ def test_places_that_cannot_be_written_are_named_before_the_work(
 
 
 def test_an_evaluation_outlives_a_verifier_that_hangs(
-    tiny_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "hangs.py").write_text(
         "import time\nfrom rlvr import envs, verifiers\n"
@@ -204,7 +193,7 @@ def test_an_evaluation_outlives_a_verifier_that_hangs(
         f"envs.register('acceptance/Hangs-v0', tasks=[{ROW}], verifier=hangs, replace=True)\n"
     )
     words = ["eval", "acceptance/Hangs-v0", "--import", str(tmp_path / "hangs.py"), "--tasks", "1",
-             "--model", tiny_folder, "--max-tokens", "2", "--verifier-timeout", "0.5"]  # fmt: skip
+             "--model", folder, "--max-tokens", "2", "--verifier-timeout", "0.5"]  # fmt: skip
     assert main(words) == 0
     assert "unscored samples │ 1" in " ".join(capsys.readouterr().out.split())
 
@@ -257,9 +246,9 @@ def test_a_model_that_is_of_another_kind_is_refused_in_a_sentence(tmp_path: Path
 
 
 def test_equal_rewards_are_said_where_a_penalty_still_moves_the_weights(
-    tiny_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = _settings(tiny_folder, tmp_path / "run", algorithm="rloo", beta=0.5, steps=3)
+    settings = _settings(folder, tmp_path / "run", algorithm="rloo", beta=0.5, steps=3)
     env = "rlvr/GCD-v0 size=20"
     train(env=env, verifier=never, **{**settings, "quiet": False, "lr": 1e-2})
     said = " ".join(capsys.readouterr().out.split())
@@ -268,13 +257,13 @@ def test_equal_rewards_are_said_where_a_penalty_still_moves_the_weights(
 
 
 @pytest.mark.slow
-def test_a_run_remembers_the_files_that_it_imported(tiny_folder: str, tmp_path: Path) -> None:
+def test_a_run_remembers_the_files_that_it_imported(folder: str, tmp_path: Path) -> None:
     mine, out = tmp_path / "mine.py", tmp_path / "run"
     mine.write_text(
         "from rlvr import envs\n"
         f"envs.register('acceptance/Mine-v0', tasks=[{ROW}], verifier='math')\n"
     )
-    words = ["train", "--env", "acceptance/Mine-v0", "--import", str(mine), "--model", tiny_folder,
+    words = ["train", "--env", "acceptance/Mine-v0", "--import", str(mine), "--model", folder,
              "--prompts-per-step", "2", "--group-size", "2", "--max-tokens", "2",
              "--eval-tasks", "0", "--out", str(out)]  # fmt: skip
     assert main([*words, "--steps", "1"]) == 0
@@ -285,12 +274,12 @@ def test_a_run_remembers_the_files_that_it_imported(tiny_folder: str, tmp_path: 
 
 
 def test_a_full_disk_before_the_first_checkpoint_says_how_to_begin_again(
-    tiny_folder: str, tmp_path: Path
+    folder: str, tmp_path: Path
 ) -> None:
     def fill(trainer: Any, metrics: dict[str, float]) -> None:
         (trainer.run.folder / "metrics.jsonl").symlink_to("/dev/full")
 
-    settings = _settings(tiny_folder, tmp_path / "run")
+    settings = _settings(folder, tmp_path / "run")
     with pytest.raises(TrainingStopped, match=r"No space left .* start again with --overwrite"):
         train(env="rlvr/GCD-v0 size=20", callbacks=[fill], **settings)
 

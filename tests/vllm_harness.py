@@ -1,11 +1,11 @@
 """What the tests of vLLM share: small models, what is asked of a policy, and what is compared."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from process_harness import wait_until
 
 from rlvr.agents import Sampling, TransformersPolicy
 from rlvr.agents.embedded import byte_tokenizer
@@ -166,18 +166,14 @@ def _state(model: Any) -> dict[str, torch.Tensor]:
 
 def wait_for_requests(engine: Any, count: int = 3 * len(PROMPTS) // 2) -> None:
     """Wait until an engine of this process's has been asked so many times more."""
-    before, deadline = engine._count, time.monotonic() + 60
-    while engine._count < before + count:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    before = engine._count
+    wait_until(lambda: engine._count >= before + count, 60)
 
 
 def wait_for_tokens(server: Any, count: int) -> None:
     """Wait until a server has drawn so many more tokens."""
-    before, deadline = _tokens_drawn(server), time.monotonic() + 60
-    while _tokens_drawn(server) < before + count:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    before = _tokens_drawn(server)
+    wait_until(lambda: _tokens_drawn(server) >= before + count, 60)
 
 
 def _tokens_drawn(server: Any) -> float:
